@@ -1,0 +1,37 @@
+#ifndef CCRYPTO_H
+#define CCRYPTO_H
+#include <stddef.h>
+#include <stdint.h>
+
+/* One packet's cryptographic work, in place. Filled by a stage, run by an engine in bursts, read back by the stage.
+ * Owned by one worker. Two cache lines.
+ *
+ * AEAD: `text` is encrypted or decrypted under `nonce` with `aad`; the ICV is at `icv`.
+ * The others: `text` is en- or decrypted under the IV in `nonce`; the ICV is taken over `authenticated` (ESP header, IV
+ * and ciphertext; AH: the whole image), then over the 4 bytes of `sequence_high` if `has_sequence_high`
+ * (RFC 4303 section 2.2.1). */
+typedef struct crypto_job {
+  void *_Nonnull session;                /* the engine's key schedules of this SA, for this worker */
+  uint8_t *_Nonnull text;
+  uint8_t *_Nonnull authenticated;
+  uint8_t *_Nonnull icv;                 /* seal: where the ICV is written; open: where the received ICV stands */
+  uint32_t text_length;
+  uint32_t authenticated_length;
+  uint64_t nonce[2];            /* as the cipher takes it, left to right in memory: 12 bytes (salt, IV) for GCM, GMAC and
+                                   ChaCha20; 11 for CCM; 16 for CBC; 16 for CTR (nonce, IV, counter 1); 8 for 3DES */
+  uint64_t aad[2];              /* SPI and 32-bit (8 bytes) or 64-bit (12 bytes) sequence number */
+  uint32_t aad_length;
+  uint32_t sequence_high;       /* big-endian */
+  uint8_t has_sequence_high;
+  uint8_t succeeded;            /* set by the engine: seal did its work, open verified the ICV */
+  uint16_t index;               /* the caller's: which packet of its burst */
+  uint32_t reserved[11];
+} crypto_job;
+_Static_assert(sizeof(crypto_job) == 128, "two cache lines");
+
+/* Runs `count` jobs. Each session came with this function, but sessions of several SAs may stand in one burst.
+ * Sets `succeeded` in each. Never allocates, locks or calls the system. Open compares ICVs in constant time and leaves
+ * the text of a failed job unspecified. */
+typedef void (*crypto_burst)(crypto_job *_Nonnull jobs, ptrdiff_t count);
+typedef void (*crypto_destroy)(void *_Nonnull base);
+#endif

@@ -1,0 +1,4 @@
+#ifndef CLINUX_H
+#define CLINUX_H
+#include <numa.h>
+#endif
