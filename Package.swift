@@ -18,6 +18,8 @@ let dpdkLibraries: [LinkerSetting] = [
   "rte_bus_vdev", "rte_telemetry", "rte_timer", "rte_kvargs",
 ].map { .linkedLibrary($0) }
 
+let plainC: [CSetting] = [.unsafeFlags(["-O3", "-Wall"])]
+
 let package = Package(
   name: "gateway",
   dependencies: [
@@ -34,14 +36,69 @@ let package = Package(
   ],
   targets: [
     .target(name: "CDPDK", cSettings: dpdkC, linkerSettings: dpdkLibraries),
-    .target(name: "COpenSSL", cSettings: [.unsafeFlags(["-O3", "-Wall"])], linkerSettings: [.linkedLibrary("crypto")]),
-    .target(name: "CCrypto"),
-    .target(name: "CLinux", cSettings: [.unsafeFlags(["-Wall"])], linkerSettings: [.linkedLibrary("numa")]),
+    .target(name: "COpenSSL", cSettings: plainC, linkerSettings: [.linkedLibrary("crypto")]),
+    .target(name: "CIPsecMB", cSettings: plainC, linkerSettings: [.linkedLibrary("IPSec_MB")]),
+    .target(name: "CCrypto", cSettings: plainC),
+    .target(name: "CLinux", cSettings: plainC, linkerSettings: [.linkedLibrary("numa")]),
+    // gwctl's HTTP client: libcurl speaks to Unix sockets and streams.
+    .target(name: "CCurl", cSettings: plainC, linkerSettings: [.linkedLibrary("curl")]),
+
     .target(name: "Wire"),
-    .target(name: "Engines", dependencies: ["CCrypto", "COpenSSL"]),
+    .target(name: "Engines", dependencies: ["CCrypto", "COpenSSL", "CIPsecMB"]),
     .target(name: "IPsec", dependencies: ["Wire", "Engines"]),
+    .target(name: "Routing", dependencies: ["Wire", "IPsec"]),
+    .target(name: "DPDK", dependencies: ["CDPDK", "CLinux", "Wire", "IPsec"], swiftSettings: dpdk),
+    .target(
+      name: "DataPlane", dependencies: ["CDPDK", "CLinux", "Wire", "Engines", "IPsec", "Routing", "DPDK"],
+      swiftSettings: dpdk),
+    .target(name: "KeyManagement", dependencies: ["CLinux", "Wire", "Engines", "IPsec"]),
+    .target(name: "Configuration", dependencies: ["Wire", "Engines", "IPsec", .product(name: "Yams", package: "Yams")]),
+    .target(name: "ControlAPI", dependencies: ["CCurl", "Wire", "Engines", "IPsec"]),
+    .target(
+      name: "ControlPlane",
+      dependencies: [
+        "CDPDK", "CLinux", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane", "KeyManagement", "Configuration",
+        "ControlAPI",
+        .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: dpdk),
+    .executableTarget(
+      name: "gwd",
+      dependencies: [
+        "ControlPlane", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: dpdk),
+    .executableTarget(
+      name: "gwctl",
+      dependencies: [
+        "ControlAPI", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
 
     .testTarget(name: "WireTests", dependencies: ["Wire"]),
+    .testTarget(name: "EnginesTests", dependencies: ["Engines"]),
+    .testTarget(name: "IPsecTests", dependencies: ["IPsec"]),
+    .testTarget(name: "RoutingTests", dependencies: ["Routing"]),
+    .testTarget(name: "DPDKTests", dependencies: ["DPDK"], swiftSettings: dpdk),
+    .testTarget(name: "DataPlaneTests", dependencies: ["DataPlane"], swiftSettings: dpdk),
+    .testTarget(name: "KeyManagementTests", dependencies: ["KeyManagement"]),
+    .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], exclude: ["Golden"]),
+    .testTarget(name: "ControlAPITests", dependencies: ["ControlAPI"]),
+    .testTarget(name: "ControlPlaneTests", dependencies: ["ControlPlane"], swiftSettings: dpdk),
   ],
   swiftLanguageModes: [.v6]
 )
+
+// While the house is being built: GW_ONLY=TargetTests[,…] leaves only those targets and what they need.
+if let only = Context.environment["GW_ONLY"], !only.isEmpty {
+  var wanted = Set(only.split(separator: ",").map(String.init))
+  var grew = true
+  while grew {
+    grew = false
+    for target in package.targets where wanted.contains(target.name) {
+      for dependency in target.dependencies {
+        if case .byNameItem(let name, _) = dependency, wanted.insert(name).inserted { grew = true }
+      }
+    }
+  }
+  package.targets = package.targets.filter { wanted.contains($0.name) }
+}
