@@ -39,17 +39,18 @@ let package = Package(
     .target(name: "COpenSSL", cSettings: plainC, linkerSettings: [.linkedLibrary("crypto")]),
     .target(name: "CIPsecMB", cSettings: plainC, linkerSettings: [.linkedLibrary("IPSec_MB")]),
     .target(name: "CCrypto", cSettings: plainC),
+    .target(name: "CLayout", dependencies: ["CCrypto"], cSettings: plainC),
     .target(name: "CLinux", cSettings: plainC, linkerSettings: [.linkedLibrary("numa")]),
     // gwctl's HTTP client: libcurl speaks to Unix sockets and streams.
     .target(name: "CCurl", cSettings: plainC, linkerSettings: [.linkedLibrary("curl")]),
 
     .target(name: "Wire"),
     .target(name: "Engines", dependencies: ["CCrypto", "COpenSSL", "CIPsecMB"]),
-    .target(name: "IPsec", dependencies: ["Wire", "Engines"]),
+    .target(name: "IPsec", dependencies: ["CLayout", "Wire", "Engines"]),
     .target(name: "Routing", dependencies: ["Wire", "IPsec"]),
     .target(name: "DPDK", dependencies: ["CDPDK", "CLinux", "Wire", "IPsec"], swiftSettings: dpdk),
     .target(
-      name: "DataPlane", dependencies: ["CDPDK", "CLinux", "Wire", "Engines", "IPsec", "Routing", "DPDK"],
+      name: "DataPlane", dependencies: ["CDPDK", "CLayout", "CLinux", "Wire", "Engines", "IPsec", "Routing", "DPDK"],
       swiftSettings: dpdk),
     .target(name: "KeyManagement", dependencies: ["CLinux", "Wire", "Engines", "IPsec"]),
     .target(name: "Configuration", dependencies: ["Wire", "Engines", "IPsec", .product(name: "Yams", package: "Yams")]),

@@ -1,0 +1,158 @@
+/* Memory that workers and the control thread share, laid out for the cache. No logic.
+ * Who may touch a field stands beside it:
+ *   immutable  written by the control thread before publication, then by nobody
+ *   control    written by the control thread, read by any worker under RCU, with atomics
+ *   worker     written by any worker, with atomics
+ * Every object is 64-byte aligned (the allocator sees to it; over-aligned records would not import). */
+#ifndef CLAYOUT_H
+#define CLAYOUT_H
+#include <stddef.h>
+#include <stdint.h>
+#include <ccrypto.h>
+
+#define GW_CACHE_LINE 64
+
+/* What a packet is looked up by. Host byte order; an IPv4 address in the low word, the rest zero. */
+typedef struct gw_flow_key {
+  uint64_t source_high, source_low, destination_high, destination_low;
+  uint16_t source_port, destination_port; /* ICMP: type, code */
+  uint8_t ip_protocol;
+  uint8_t family;                         /* 2 or 10 */
+  uint8_t opaque_ports;                   /* a fragment or a header that hides them */
+  uint8_t direction;                      /* enum gw_direction */
+} gw_flow_key;
+_Static_assert(sizeof(gw_flow_key) == 40, "flow key");
+
+enum gw_direction { GW_IN = 0, GW_OUT = 1 };
+
+enum gw_sa_flag {
+  GW_SA_TUNNEL = 1 << 0,
+  GW_SA_ESN = 1 << 1,
+  GW_SA_UDP_ENCAP = 1 << 2,
+  GW_SA_OUTER_V6 = 1 << 3,
+  GW_SA_INBOUND = 1 << 4,
+  GW_SA_LIMITED = 1 << 5,       /* has byte or packet limits: workers keep used_bytes and used_packets */
+  GW_SA_DF_SET = 1 << 6,        /* outer DF: set, or copied, or (neither) clear */
+  GW_SA_DF_COPY = 1 << 7,
+  GW_SA_NO_ECN = 1 << 8,
+  GW_SA_DSCP_SET = 1 << 9,      /* outer DSCP as in the template, not copied */
+  GW_SA_HAS_SELECTOR = 1 << 10,
+  GW_SA_TFC = 1 << 11,
+  GW_SA_NO_REPLAY = 1 << 12,
+};
+
+/* How a packet's nonce and AAD are made, and what an engine does with them. */
+enum gw_sa_crypto {
+  GW_CRYPTO_CBC = 0,            /* random IV; also null encryption, with iv_length 0 */
+  GW_CRYPTO_AEAD = 1,           /* GCM, ChaCha20-Poly1305: salt(4) | IV(8), IV = sequence number */
+  GW_CRYPTO_CCM = 2,            /* salt(3) | IV(8) */
+  GW_CRYPTO_CTR = 3,            /* nonce(4) | IV(8) | 1(4) */
+  GW_CRYPTO_GMAC = 4,           /* as AEAD, nothing encrypted */
+};
+
+/* Written by any worker (atomics); 0 at first. */
+enum gw_sa_status {
+  GW_SA_STOPPED = 1 << 0,       /* carries nothing more: hard limit, sequence exhausted, or deleted */
+  GW_SA_SOFT_REPORTED = 1 << 1,
+  GW_SA_HARD_REPORTED = 1 << 2,
+  GW_SA_MAPPING_REPORTED = 1 << 3,
+};
+
+typedef struct gw_sa {
+  /* line 0: immutable, all that a packet of the usual kind needs */
+  uint32_t spi;                 /* network byte order */
+  uint32_t flags;               /* enum gw_sa_flag */
+  uint32_t serial;              /* of this SA, never used again; not 0 */
+  uint32_t slot;                /* index into the workers' counters */
+  void *session;                /* CryptoSession.base */
+  crypto_burst burst;
+  uint32_t session_stride;
+  uint32_t salt;                /* as in memory: network byte order; CCM: 3 bytes */
+  uint8_t sa_protocol;          /* 50, 51, 108, 4 */
+  uint8_t crypto;               /* enum gw_sa_crypto */
+  uint8_t iv_length;
+  uint8_t icv_length;
+  uint8_t alignment;            /* of payload, padding, pad length and next header together; a power of two */
+  uint8_t outer_length;         /* bytes of `outer` put before ESP in tunnel mode: IP and UDP headers */
+  uint16_t overhead;            /* the most that a packet can grow by, for the MTU */
+  uint32_t replay_window;       /* in packets; 0: none */
+  uint32_t replay_mask;         /* words in `replay` less one */
+  uint64_t *replay;             /* worker: ring of (block number : 32, bits : 32) */
+  /* line 1: immutable */
+  uint8_t outer[48];            /* prebuilt IPv4 or IPv6 header and UDP header; length, id and checksum open */
+  uint32_t outer_sum;           /* one's complement sum of the IPv4 header with those fields zero, not folded */
+  uint32_t tfc_length;
+  struct gw_sa *next;           /* bundle: applied after this one (out), expected before this one (in) */
+  /* line 2: immutable; who it is */
+  uint64_t source_high, source_low;           /* host byte order, IPv4 in the low word */
+  uint64_t destination_high, destination_low;
+  uint32_t request_id;
+  uint32_t interface_id;
+  struct gw_policy *selector;   /* inner traffic it may carry, as a policy of its own; NULL: any */
+  uint64_t soft_bytes, hard_bytes;
+  /* line 3: worker */
+  uint64_t sequence;            /* outbound: the last number given out */
+  uint64_t replay_highest;      /* inbound: the highest that authenticated */
+  uint64_t adjacency;           /* outbound: (FIB generation : 32, adjacency : 32) of the outer destination */
+  uint64_t used_bytes, used_packets;          /* only with GW_SA_LIMITED */
+  uint64_t peer;                /* inbound UDP encapsulation: (address low : 32, port : 16) last seen elsewhere */
+  uint32_t status;              /* enum gw_sa_status */
+  uint32_t path_mtu;            /* control: of the outer path; 0: the port's */
+  uint32_t ipid;                /* outer IPv4 identification, where DF is clear */
+  uint32_t reserved0;
+  /* line 4: immutable */
+  uint64_t soft_packets, hard_packets;
+  uint64_t control;             /* control: the database's own handle */
+  uint64_t reserved1[5];
+} gw_sa;
+_Static_assert(offsetof(gw_sa, outer) == 64, "line 1");
+_Static_assert(offsetof(gw_sa, source_high) == 128, "line 2");
+_Static_assert(offsetof(gw_sa, sequence) == 192, "line 3");
+_Static_assert(offsetof(gw_sa, soft_packets) == 256, "line 4");
+_Static_assert(sizeof(gw_sa) == 320, "five lines");
+
+enum gw_policy_type { GW_USE = 1, GW_ACQUIRE = 2, GW_REQUIRE = 3, GW_BYPASS = 4, GW_DENY = 5, GW_DONTACQ = 6 };
+
+typedef struct gw_policy {
+  /* line 0: immutable but for `sa` */
+  struct gw_sa *sa;             /* control: outbound, the SA (the first of its bundle) to use now; NULL: none */
+  uint32_t index;               /* not 0 */
+  uint32_t slot;                /* index into the workers' counters */
+  uint8_t type;                 /* enum gw_policy_type */
+  uint8_t direction;            /* enum gw_direction */
+  uint8_t ip_protocol;
+  uint8_t any_protocol;
+  uint8_t sa_protocol;          /* of the template; 0: no template */
+  uint8_t mode;                 /* of the template: 0 transport, 1 tunnel */
+  uint16_t reserved0;
+  uint16_t source_port_low, source_port_high, destination_port_low, destination_port_high;
+  uint64_t rank;                /* lower wins: numeric priority, or less specific = higher */
+  uint32_t request_id;          /* of the template; 0: any */
+  uint32_t interface_id;
+  uint32_t acquire_pending;     /* worker: an ACQUIRE was asked for and not yet answered */
+  uint32_t reserved1;
+  uint64_t mark_value_mask;     /* (value : 32, mask : 32) */
+  /* line 1: immutable: what an inbound SA must have to satisfy it (OpenBSD: peer, protocol, identities) */
+  uint64_t peer_high, peer_low;               /* 0: any */
+  uint64_t local_high, local_low;             /* 0: any */
+  uint64_t identities;          /* hash of the identities asked for; 0: none */
+  struct gw_policy *next;       /* control: chain of one hash bucket, by rank */
+  uint64_t control;             /* control: the database's own handle */
+  uint64_t reserved2;
+  /* line 2: immutable */
+  uint64_t source_high, source_low, destination_high, destination_low;
+  uint8_t source_length, destination_length, family, reserved3[5];
+  uint64_t reserved4[3];
+} gw_policy;
+_Static_assert(offsetof(gw_policy, peer_high) == 64, "line 1");
+_Static_assert(offsetof(gw_policy, source_high) == 128, "line 2");
+_Static_assert(sizeof(gw_policy) == 192, "three lines");
+
+/* One worker's counts of one SA or policy; written by that worker alone (relaxed stores), read by the control thread. */
+typedef struct gw_counters {
+  uint64_t packets, bytes;
+  uint32_t last_used;           /* seconds of the gateway's clock; 0: never */
+  uint32_t integrity_failures, replayed, drops;
+} gw_counters;
+_Static_assert(sizeof(gw_counters) == 32, "two to a line");
+#endif
