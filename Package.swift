@@ -22,6 +22,10 @@ let plainC: [CSetting] = [.unsafeFlags(["-O3", "-Wall"])]
 
 let package = Package(
   name: "gateway",
+  products: [
+    // The LD_PRELOAD library that moves a key daemon's sockets to the gateway's.
+    .library(name: "ikeshim", type: .dynamic, targets: ["ikeshim"])
+  ],
   dependencies: [
     // Flags, sub-commands, help and shell completion of gwd and gwctl, as Swift's own tools do them.
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -44,6 +48,11 @@ let package = Package(
     // gwctl's HTTP client: libcurl speaks to Unix sockets and streams.
     .target(name: "CCurl", cSettings: plainC, linkerSettings: [.linkedLibrary("curl")]),
 
+    // Preloaded into other programs; nothing here links it.
+    .target(
+      name: "ikeshim",
+      cSettings: [.unsafeFlags(["-O2", "-Wall", "-Wextra", "-fvisibility=hidden"])], linkerSettings: [.linkedLibrary("dl")]),
+
     .target(name: "Wire"),
     .target(name: "Engines", dependencies: ["CCrypto", "COpenSSL", "CIPsecMB"]),
     .target(name: "IPsec", dependencies: ["CLayout", "Wire", "Engines"]),
@@ -53,13 +62,16 @@ let package = Package(
       name: "DataPlane", dependencies: ["CDPDK", "CLayout", "CLinux", "Wire", "Engines", "IPsec", "Routing", "DPDK"],
       swiftSettings: dpdk),
     .target(name: "KeyManagement", dependencies: ["CLinux", "Wire", "Engines", "IPsec"]),
-    .target(name: "Configuration", dependencies: ["Wire", "Engines", "IPsec", .product(name: "Yams", package: "Yams")]),
+    // Not "Configuration": Hummingbird brings a module of that name.
+    .target(
+      name: "ConfigurationFiles", dependencies: ["Wire", "Engines", "IPsec", .product(name: "Yams", package: "Yams")],
+      path: "Sources/Configuration"),
     .target(name: "ControlAPI", dependencies: ["CCurl", "Wire", "Engines", "IPsec"]),
     .target(
       name: "ControlPlane",
       dependencies: [
-        "CDPDK", "CLinux", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane", "KeyManagement", "Configuration",
-        "ControlAPI",
+        "CDPDK", "CLinux", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane", "KeyManagement",
+        "ConfigurationFiles", "ControlAPI",
         .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: dpdk),
@@ -72,7 +84,7 @@ let package = Package(
     .executableTarget(
       name: "gwctl",
       dependencies: [
-        "ControlAPI", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "ControlAPI", "ConfigurationFiles", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
     .testTarget(name: "WireTests", dependencies: ["Wire"]),
@@ -81,8 +93,8 @@ let package = Package(
     .testTarget(name: "RoutingTests", dependencies: ["Routing"]),
     .testTarget(name: "DPDKTests", dependencies: ["DPDK"], swiftSettings: dpdk),
     .testTarget(name: "DataPlaneTests", dependencies: ["DataPlane"], swiftSettings: dpdk),
-    .testTarget(name: "KeyManagementTests", dependencies: ["KeyManagement"]),
-    .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], exclude: ["Golden"]),
+    .testTarget(name: "KeyManagementTests", dependencies: ["KeyManagement", "CLinux", "Engines", "IPsec", "Wire"]),
+    .testTarget(name: "ConfigurationTests", dependencies: ["ConfigurationFiles"], exclude: ["Golden"]),
     .testTarget(name: "ControlAPITests", dependencies: ["ControlAPI"]),
     .testTarget(name: "ControlPlaneTests", dependencies: ["ControlPlane"], swiftSettings: dpdk),
   ],
@@ -102,4 +114,5 @@ if let only = Context.environment["GW_ONLY"], !only.isEmpty {
     }
   }
   package.targets = package.targets.filter { wanted.contains($0.name) }
+  if !wanted.contains("ikeshim") { package.products = [] }
 }

@@ -1,0 +1,64 @@
+import Wire
+
+/// What `gateway.yaml` says, checked: a plain value, read once and handed around.
+public struct GatewayConfiguration: Sendable, Equatable {
+  /// How a worker without packets waits: polling hard, or sleeping a little (a laptop, CI).
+  public enum Idle: String, Sendable, CaseIterable { case poll, sleep }
+
+  /// The crypto engine; `auto` takes the fastest that has the algorithm.
+  public enum Crypto: String, Sendable, CaseIterable {
+    case auto, openssl
+    case ipsecMB = "ipsec-mb"
+  }
+
+  /// What becomes of a key daemon's SAs and policies when its connection closes.
+  public enum IKEExit: Sendable, Equatable {
+    case keep, flush
+    /// Kept for so many seconds, then flushed unless a daemon has come back.
+    case hold(seconds: Int)
+  }
+
+  /// Whether packets too big for the path are fragmented before or after encapsulation.
+  public enum Fragmentation: String, Sendable, CaseIterable { case before, after }
+
+  public enum LogLevel: String, Sendable, CaseIterable {
+    case trace, debug, info, notice, warning, error, critical
+  }
+
+  /// Where the Prometheus exporter listens; no exporter without it.
+  public struct Metrics: Sendable, Equatable {
+    public var address: IPAddress
+    public var port: UInt16
+  }
+
+  /// `eal:` extra arguments for EAL, passed on as they are.
+  public var eal: [String] = []
+  public var hugepages = true
+  /// MiB for EAL; nil: EAL's own choice. 512 where `hugepages` is false and nothing is said.
+  public var memory: Int?
+  /// Cores that poll; nil: all but the first.
+  public var workers: [Int]?
+  /// At least one, names and devices all different.
+  public var ports: [Port] = []
+  public var routes: [StaticRoute] = []
+  public var neighbors: [StaticNeighbor] = []
+  /// The path of `ipsec.conf`, relative paths resolved against the folder of `gateway.yaml`; nil: none.
+  public var ipsec: String?
+  public var idle = Idle.poll
+  public var crypto = Crypto.auto
+  public var onIKEExit = IKEExit.hold(seconds: 30)
+  public var runDirectory = "/run/gw"
+  public var stateDirectory = "/var/lib/gw"
+  public var logLevel = LogLevel.info
+  /// The most packets taken from a queue at once.
+  public var burst = 32
+  public var limits = Limits()
+  /// Algorithms that are weak (hmac-md5) may be used.
+  public var allowWeak = false
+  public var fragments = Fragmentation.before
+  public var metrics: Metrics?
+
+  public init() {}
+
+  public func port(named name: String) -> Port? { ports.first { $0.name == name } }
+}
