@@ -59,7 +59,7 @@ let package = Package(
     .target(name: "Routing", dependencies: ["Wire", "IPsec"]),
     .target(name: "DPDK", dependencies: ["CDPDK", "CLinux", "Wire", "IPsec"], swiftSettings: dpdk),
     .target(
-      name: "DataPlane", dependencies: ["CDPDK", "CLayout", "CLinux", "Wire", "Engines", "IPsec", "Routing", "DPDK"],
+      name: "DataPlane", dependencies: ["CDPDK", "CLayout", "CLinux", "COpenSSL", "Wire", "Engines", "IPsec", "Routing", "DPDK"],
       swiftSettings: dpdk),
     .target(name: "KeyManagement", dependencies: ["CLinux", "Wire", "Engines", "IPsec"]),
     // Not "Configuration": Hummingbird brings a module of that name.
