@@ -79,7 +79,8 @@ public enum IPAddress: Hashable, Comparable, Sendable, LosslessStringConvertible
     case 16:
       let halves = (bytes.prefix(8), bytes.dropFirst(8))
       self = .v6(
-        IPv6Address(high: halves.0.reduce(0) { $0 << 8 | UInt64($1) }, low: halves.1.reduce(0) { $0 << 8 | UInt64($1) }))
+        IPv6Address(high: halves.0.reduce(0) { $0 << 8 | UInt64($1) }, low: halves.1.reduce(0) { $0 << 8 | UInt64($1) })
+      )
     default: return nil
     }
   }

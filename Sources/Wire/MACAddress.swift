@@ -10,7 +10,9 @@ public struct MACAddress: Hashable, Sendable, LosslessStringConvertible {
     guard parts.count == 6 else { return nil }
     var raw: UInt64 = 0
     for part in parts {
-      guard (1...2).contains(part.count), part.allSatisfy(\.isHexDigit), let octet = UInt64(part, radix: 16) else { return nil }
+      guard (1...2).contains(part.count), part.allSatisfy(\.isHexDigit), let octet = UInt64(part, radix: 16) else {
+        return nil
+      }
       raw = raw << 8 | octet
     }
     rawValue = raw
