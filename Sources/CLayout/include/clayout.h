@@ -82,7 +82,7 @@ typedef struct gw_sa {
   uint8_t outer[48];            /* prebuilt IPv4 or IPv6 header and UDP header; length, id and checksum open */
   uint32_t outer_sum;           /* one's complement sum of the IPv4 header with those fields zero, not folded */
   uint32_t tfc_length;
-  struct gw_sa *next;           /* bundle: applied after this one (out), expected before this one (in) */
+  struct gw_sa *next;           /* control: bundle: applied after this one (out), expected before this one (in) */
   /* line 2: immutable; who it is */
   uint64_t source_high, source_low;           /* host byte order, IPv4 in the low word */
   uint64_t destination_high, destination_low;
@@ -103,15 +103,40 @@ typedef struct gw_sa {
   /* line 4: immutable */
   uint64_t soft_packets, hard_packets;
   uint64_t control;             /* control: the database's own handle */
-  uint64_t reserved1[5];
+  uint64_t identities;          /* hash of the identities, the local one first; 0: none */
+  uint64_t reserved1[4];
 } gw_sa;
 _Static_assert(offsetof(gw_sa, outer) == 64, "line 1");
 _Static_assert(offsetof(gw_sa, source_high) == 128, "line 2");
 _Static_assert(offsetof(gw_sa, sequence) == 192, "line 3");
 _Static_assert(offsetof(gw_sa, soft_packets) == 256, "line 4");
 _Static_assert(sizeof(gw_sa) == 320, "five lines");
+/* What AtomicFields.swift reaches by offset. */
+_Static_assert(offsetof(gw_sa, next) == 120, "AtomicFields");
+_Static_assert(offsetof(gw_sa, replay_highest) == 200, "AtomicFields");
+_Static_assert(offsetof(gw_sa, adjacency) == 208, "AtomicFields");
+_Static_assert(offsetof(gw_sa, used_bytes) == 216, "AtomicFields");
+_Static_assert(offsetof(gw_sa, used_packets) == 224, "AtomicFields");
+_Static_assert(offsetof(gw_sa, peer) == 232, "AtomicFields");
+_Static_assert(offsetof(gw_sa, status) == 240, "AtomicFields");
+_Static_assert(offsetof(gw_sa, path_mtu) == 244, "AtomicFields");
+_Static_assert(offsetof(gw_sa, ipid) == 248, "AtomicFields");
 
 enum gw_policy_type { GW_USE = 1, GW_ACQUIRE = 2, GW_REQUIRE = 3, GW_BYPASS = 4, GW_DENY = 5, GW_DONTACQ = 6 };
+
+enum gw_template_mode { GW_MODE_TRANSPORT = 0, GW_MODE_TUNNEL = 1, GW_MODE_ANY = 2 };
+
+/* One layer of protection that a policy asks for. Immutable. */
+typedef struct gw_template {
+  uint64_t peer_high, peer_low;               /* 0: any; in: the SA's source, out: its destination */
+  uint64_t local_high, local_low;             /* 0: any */
+  uint32_t request_id;                        /* 0: any */
+  uint8_t sa_protocol;
+  uint8_t mode;                               /* enum gw_template_mode */
+  uint8_t is_optional;
+  uint8_t reserved;
+} gw_template;
+_Static_assert(sizeof(gw_template) == 40, "template");
 
 typedef struct gw_policy {
   /* line 0: immutable but for `sa` */
@@ -123,8 +148,9 @@ typedef struct gw_policy {
   uint8_t ip_protocol;
   uint8_t any_protocol;
   uint8_t sa_protocol;          /* of the template; 0: no template */
-  uint8_t mode;                 /* of the template: 0 transport, 1 tunnel */
-  uint16_t reserved0;
+  uint8_t mode;                 /* of the template: enum gw_template_mode */
+  uint8_t template_count;       /* 1: as the fields here say; more: see `templates` */
+  uint8_t reserved0;
   uint16_t source_port_low, source_port_high, destination_port_low, destination_port_high;
   uint64_t rank;                /* lower wins: numeric priority, or less specific = higher */
   uint32_t request_id;          /* of the template; 0: any */
@@ -138,7 +164,7 @@ typedef struct gw_policy {
   uint64_t identities;          /* hash of the identities asked for; 0: none */
   struct gw_policy *next;       /* control: chain of one hash bucket, by rank */
   uint64_t control;             /* control: the database's own handle */
-  uint64_t reserved2;
+  struct gw_template *templates;              /* all of them, innermost first, if there are several; else NULL */
   /* line 2: immutable */
   uint64_t source_high, source_low, destination_high, destination_low;
   uint8_t source_length, destination_length, family, reserved3[5];
@@ -147,6 +173,8 @@ typedef struct gw_policy {
 _Static_assert(offsetof(gw_policy, peer_high) == 64, "line 1");
 _Static_assert(offsetof(gw_policy, source_high) == 128, "line 2");
 _Static_assert(sizeof(gw_policy) == 192, "three lines");
+_Static_assert(offsetof(gw_policy, sa) == 0, "AtomicFields");
+_Static_assert(offsetof(gw_policy, acquire_pending) == 48, "AtomicFields");
 
 /* One worker's counts of one SA or policy; written by that worker alone (relaxed stores), read by the control thread. */
 typedef struct gw_counters {
@@ -155,4 +183,19 @@ typedef struct gw_counters {
   uint32_t integrity_failures, replayed, drops;
 } gw_counters;
 _Static_assert(sizeof(gw_counters) == 32, "two to a line");
+_Static_assert(offsetof(gw_counters, last_used) == 16, "AtomicFields");
+
+/* One entry of a worker's flow cache: what was decided for this very key. Owned by that worker. */
+typedef struct gw_flow_entry {
+  gw_flow_key key;
+  struct gw_policy *policy;     /* NULL: no policy matches */
+  uint32_t generation;          /* of the tables it was decided on; another one: the entry is void */
+  uint32_t adjacency;
+  uint32_t sa_serial;           /* inbound: the SA that was last found to satisfy the policy */
+  uint8_t action;               /* the caller's */
+  uint8_t in_use;
+  uint16_t reserved;
+} gw_flow_entry;
+_Static_assert(offsetof(gw_flow_entry, policy) == 40, "flow entry");
+_Static_assert(sizeof(gw_flow_entry) == 64, "one line");
 #endif
