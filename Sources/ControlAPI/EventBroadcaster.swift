@@ -1,0 +1,82 @@
+import Foundation
+import IPsec
+import Synchronization
+
+/// From the control thread, which never waits, to any number of readers, each with a bounded queue. A reader that falls
+/// behind loses the oldest events and is told how many. Any thread may call any of it.
+public final class EventBroadcaster: Sendable {
+  private struct Reader {
+    var continuation: AsyncStream<GatewayEvent>.Continuation
+    var lost: UInt64 = 0
+
+    mutating func send(_ event: GatewayEvent) {
+      if lost > 0 {
+        var note = event
+        note.body = .lost(lost)
+        guard case .enqueued = continuation.yield(note) else {
+          lost += 1
+          return
+        }
+        lost = 0
+      }
+      if case .dropped = continuation.yield(event) { lost += 1 }
+    }
+  }
+  private struct State {
+    var sequence: UInt64 = 0
+    var nextReader = 0
+    var readers: [Int: Reader] = [:]
+    var isFinished = false
+  }
+  private let state = Mutex(State())
+  private let depth: Int
+
+  /// - Parameter depth: events that wait for one reader.
+  public init(depth: Int = 4096) { self.depth = depth }
+
+  public func publish(_ event: DatabaseEvent, origin: UInt64 = 0) {
+    publish(.database(DatabaseChange(event)), origin: origin)
+  }
+
+  public func publish(_ body: GatewayEvent.Body, origin: UInt64 = 0) {
+    let now = Date().timeIntervalSince1970
+    state.withLock { state in
+      state.sequence += 1
+      guard !state.readers.isEmpty else { return }
+      let event = GatewayEvent(sequence: state.sequence, atSeconds: now, origin: origin, body: body)
+      for reader in state.readers.keys { state.readers[reader]!.send(event) }
+    }
+  }
+
+  /// A stream of what is published from now on; ends with `finish`.
+  public func subscribe() -> AsyncStream<GatewayEvent> {
+    // One place more than `depth`, for the note of what was lost.
+    let (stream, continuation) = AsyncStream.makeStream(
+      of: GatewayEvent.self, bufferingPolicy: .bufferingOldest(depth + 1))
+    state.withLock { state in
+      guard !state.isFinished else { return continuation.finish() }
+      let id = state.nextReader
+      state.nextReader += 1
+      state.readers[id] = Reader(continuation: continuation)
+      continuation.onTermination = { [weak self] _ in
+        // Not from within `send`, which holds the lock: termination comes from the reader's side or from `finish`.
+        self?.unsubscribe(id)
+      }
+    }
+    return stream
+  }
+
+  public var readerCount: Int { state.withLock { $0.readers.count } }
+
+  /// Ends every stream: the gateway stops.
+  public func finish() {
+    let readers = state.withLock { state in
+      state.isFinished = true
+      defer { state.readers = [:] }
+      return state.readers.values.map(\.continuation)
+    }
+    for reader in readers { reader.finish() }
+  }
+
+  private func unsubscribe(_ id: Int) { state.withLock { _ = $0.readers.removeValue(forKey: id) } }
+}

@@ -1,0 +1,49 @@
+/// One polling worker since start. A copy; any thread.
+public struct WorkerStatus: Codable, Sendable, Hashable {
+  public var id: Int
+  /// DPDK's lcore id.
+  public var lcore: UInt32
+  /// The CPU it is pinned to.
+  public var core: UInt32
+  /// The NUMA socket; -1: not known.
+  public var socket: Int32
+  public var rxPackets: UInt64 = 0
+  public var txPackets: UInt64 = 0
+  public var dropPackets: UInt64 = 0
+  /// Bursts that held at least one packet.
+  public var bursts: UInt64 = 0
+  /// Turns of the poll loop.
+  public var loops: UInt64 = 0
+  /// TSC cycles spent on bursts that held packets, and in all.
+  public var busyCycles: UInt64 = 0
+  public var totalCycles: UInt64 = 0
+  /// Busy cycles per received packet over the last sampling interval, 0 where nothing came.
+  public var cyclesPerPacket: Double = 0
+  /// 0 … 1, over the last sampling interval.
+  public var idleShare: Double = 0
+  /// Where stages are timed: cycles per packet, by the stage's name.
+  public var stageCyclesPerPacket: [String: Double]?
+  /// `wan/0`: the queues it polls.
+  public var queues: [String] = []
+  /// What the operator should know: a port on a far NUMA socket …
+  public var warnings: [String] = []
+
+  public init(id: Int, lcore: UInt32, core: UInt32, socket: Int32) {
+    self.id = id
+    self.lcore = lcore
+    self.core = core
+    self.socket = socket
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case id, lcore, core, socket, bursts, loops, queues, warnings
+    case rxPackets = "rx_packets"
+    case txPackets = "tx_packets"
+    case dropPackets = "drop_packets"
+    case busyCycles = "busy_cycles"
+    case totalCycles = "total_cycles"
+    case cyclesPerPacket = "cycles_per_packet"
+    case idleShare = "idle_share"
+    case stageCyclesPerPacket = "stage_cycles_per_packet"
+  }
+}
