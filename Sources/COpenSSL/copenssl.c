@@ -1,1 +1,106 @@
 #include "copenssl.h"
+
+#include <openssl/provider.h>
+#include <string.h>
+#include <strings.h>
+
+/* Whether `name` is one of the colon-separated `names`. */
+static int has_name(const char *names, const char *name) {
+  size_t length = strlen(name);
+  for (const char *at = names; at != NULL; at = strchr(at, ':')) {
+    if (*at == ':') at++;
+    if (strncasecmp(at, name, length) == 0 && (at[length] == ':' || at[length] == 0)) return 1;
+  }
+  return 0;
+}
+
+int openssl_cipher_direct(const char *name, openssl_cipher *found) {
+  /* Kept loaded for the life of the process: sessions hold its functions. */
+  OSSL_PROVIDER *provider = OSSL_PROVIDER_load(NULL, "default");
+  if (provider == NULL) return 0;
+  int no_cache = 0;
+  const OSSL_ALGORITHM *algorithm = OSSL_PROVIDER_query_operation(provider, OSSL_OP_CIPHER, &no_cache);
+  while (algorithm != NULL && algorithm->algorithm_names != NULL && !has_name(algorithm->algorithm_names, name))
+    algorithm++;
+  if (algorithm == NULL || algorithm->algorithm_names == NULL || no_cache) return 0;
+  openssl_cipher cipher = {.owner = OSSL_PROVIDER_get0_provider_ctx(provider)};
+  for (const OSSL_DISPATCH *entry = algorithm->implementation; entry->function_id != 0; entry++)
+    switch (entry->function_id) {
+      case OSSL_FUNC_CIPHER_NEWCTX: cipher.newctx = OSSL_FUNC_cipher_newctx(entry); break;
+      case OSSL_FUNC_CIPHER_FREECTX: cipher.freectx = OSSL_FUNC_cipher_freectx(entry); break;
+      case OSSL_FUNC_CIPHER_ENCRYPT_INIT: cipher.encrypt_init = OSSL_FUNC_cipher_encrypt_init(entry); break;
+      case OSSL_FUNC_CIPHER_DECRYPT_INIT: cipher.decrypt_init = OSSL_FUNC_cipher_decrypt_init(entry); break;
+      case OSSL_FUNC_CIPHER_UPDATE: cipher.update = OSSL_FUNC_cipher_update(entry); break;
+      case OSSL_FUNC_CIPHER_FINAL: cipher.final = OSSL_FUNC_cipher_final(entry); break;
+      case OSSL_FUNC_CIPHER_CIPHER: cipher.cipher = OSSL_FUNC_cipher_cipher(entry); break;
+      case OSSL_FUNC_CIPHER_GET_CTX_PARAMS: cipher.get_ctx_params = OSSL_FUNC_cipher_get_ctx_params(entry); break;
+      case OSSL_FUNC_CIPHER_SET_CTX_PARAMS: cipher.set_ctx_params = OSSL_FUNC_cipher_set_ctx_params(entry); break;
+    }
+  *found = cipher;
+  return cipher.newctx != NULL && cipher.freectx != NULL && cipher.encrypt_init != NULL && cipher.decrypt_init != NULL
+      && cipher.update != NULL && cipher.final != NULL && cipher.cipher != NULL && cipher.get_ctx_params != NULL
+      && cipher.set_ctx_params != NULL;
+}
+
+/* EVP in the shape of a dispatch table: `owner` is the EVP_CIPHER, a context an EVP_CIPHER_CTX. */
+
+static void *evp_newctx(void *owner) {
+  EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+  if (context != NULL && EVP_CipherInit_ex2(context, owner, NULL, NULL, 1, NULL) == 1) return context;
+  EVP_CIPHER_CTX_free(context);
+  return NULL;
+}
+
+static void evp_freectx(void *context) { EVP_CIPHER_CTX_free(context); }
+
+static int evp_encrypt_init(void *context, const unsigned char *key, size_t key_length, const unsigned char *iv,
+                            size_t iv_length, const OSSL_PARAM parameters[]) {
+  (void)key_length, (void)iv_length;
+  return EVP_CipherInit_ex2(context, NULL, key, iv, 1, parameters) == 1;
+}
+
+static int evp_decrypt_init(void *context, const unsigned char *key, size_t key_length, const unsigned char *iv,
+                            size_t iv_length, const OSSL_PARAM parameters[]) {
+  (void)key_length, (void)iv_length;
+  return EVP_CipherInit_ex2(context, NULL, key, iv, 0, parameters) == 1;
+}
+
+static int evp_update(void *context, unsigned char *out, size_t *out_length, size_t out_size, const unsigned char *in,
+                      size_t in_length) {
+  (void)out_size;
+  int length = 0;
+  int done = EVP_CipherUpdate(context, out, &length, in, (int)in_length) == 1;
+  *out_length = (size_t)length;
+  return done;
+}
+
+static int evp_cipher(void *context, unsigned char *out, size_t *out_length, size_t out_size, const unsigned char *in,
+                      size_t in_length) {
+  (void)out_size;
+  int length = EVP_Cipher(context, out, in, (unsigned)in_length);
+  *out_length = length < 0 ? 0 : (size_t)length;
+  return length >= 0;
+}
+
+static int evp_final(void *context, unsigned char *out, size_t *out_length, size_t out_size) {
+  return evp_cipher(context, out, out_length, out_size, NULL, 0);
+}
+
+static int evp_get_ctx_params(void *context, OSSL_PARAM parameters[]) {
+  return EVP_CIPHER_CTX_get_params(context, parameters) == 1;
+}
+
+static int evp_set_ctx_params(void *context, const OSSL_PARAM parameters[]) {
+  return EVP_CIPHER_CTX_set_params(context, parameters) == 1;
+}
+
+int openssl_cipher_evp(const char *name, openssl_cipher *found) {
+  /* Fetched once a name and kept for the life of the process, as the direct functions are. */
+  EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, name, NULL);
+  if (cipher == NULL) return 0;
+  *found = (openssl_cipher){
+      .encrypt_init = evp_encrypt_init, .decrypt_init = evp_decrypt_init, .update = evp_update, .final = evp_final,
+      .cipher = evp_cipher, .get_ctx_params = evp_get_ctx_params, .set_ctx_params = evp_set_ctx_params,
+      .newctx = evp_newctx, .freectx = evp_freectx, .owner = cipher};
+  return 1;
+}

@@ -7,9 +7,12 @@
  * Owned by one worker. Two cache lines.
  *
  * AEAD: `text` is encrypted or decrypted under `nonce` with `aad`; the ICV is at `icv`.
+ * NULL-GMAC for ESP (RFC 4543): nothing is encrypted; the ICV is taken over `aad`, then the 8 byte IV that stands in the
+ * packet just before `text`, then `text`.
  * The others: `text` is en- or decrypted under the IV in `nonce`; the ICV is taken over `authenticated` (ESP header, IV
  * and ciphertext; AH: the whole image), then over the 4 bytes of `sequence_high` if `has_sequence_high`
- * (RFC 4303 section 2.2.1). */
+ * (RFC 4303 section 2.2.1). GMAC for AH is one of these: the image, under `nonce`.
+ * A block cipher's `text_length` must be a multiple of its block; a job that breaks this fails. */
 typedef struct crypto_job {
   void *_Nonnull session;                /* the engine's key schedules of this SA, for this worker */
   uint8_t *_Nonnull text;
@@ -28,6 +31,16 @@ typedef struct crypto_job {
   uint32_t reserved[11];
 } crypto_job;
 _Static_assert(sizeof(crypto_job) == 128, "two cache lines");
+
+/* Where the nonce and the AAD stand in a job, as the libraries take them. */
+static inline uint8_t *_Nonnull crypto_job_nonce(crypto_job *_Nonnull job) { return (uint8_t *)job->nonce; }
+static inline uint8_t *_Nonnull crypto_job_aad(crypto_job *_Nonnull job) { return (uint8_t *)job->aad; }
+static inline uint8_t *_Nonnull crypto_job_sequence_high(crypto_job *_Nonnull job) {
+  return (uint8_t *)&job->sequence_high;
+}
+
+/* Brings the cache line at `address` near; any address may be given. */
+static inline void crypto_prefetch(const void *_Nullable address) { __builtin_prefetch(address); }
 
 /* Runs `count` jobs. Each session came with this function, but sessions of several SAs may stand in one burst.
  * Sets `succeeded` in each. Never allocates, locks or calls the system. Open compares ICVs in constant time and leaves

@@ -1,0 +1,55 @@
+import CCrypto
+import COpenSSL
+
+typealias OpenSSLTable = UnsafePointer<openssl_cipher>
+
+/// What every record of the OpenSSL engine begins with. The libcrypto contexts are keyed for one direction and belong to
+/// the record's worker; per packet only the IV is set.
+struct OpenSSLRecord {
+  var cipher: OpenSSLTable?
+  var context: UnsafeMutableRawPointer?
+  /// The MAC's own context, where it is made of a cipher (XCBC, CMAC, GMAC).
+  var macCipher: OpenSSLTable?
+  var macContext: UnsafeMutableRawPointer?
+  var ivLength: Int32
+  var icvLength: Int32
+  /// The cipher's block less one.
+  var blockMask: UInt32
+
+  static let destroy: crypto_destroy = { base in
+    let memory = SessionMemory.of(base)
+    for index in 0..<memory.records {
+      let record = memory.record(index).assumingMemoryBound(to: OpenSSLRecord.self).pointee
+      // Free wipes: the provider's contexts are cleared on release, as are EVP's.
+      if let context = record.context { record.cipher?.pointee.freectx(context) }
+      if let context = record.macContext { record.macCipher?.pointee.freectx(context) }
+    }
+    memory.release()
+  }
+}
+
+/// How far ahead of the job being run the loops touch the session and its context.
+enum Lookahead {
+  static let session = 4
+  static let context = 2
+}
+
+extension UnsafeMutablePointer<CryptoJob> {
+  /// Brings near what later jobs of the burst will need. `self` is the first job.
+  @inline(__always) func prefetchOpenSSL(after index: Int, count: Int) {
+    if index &+ Lookahead.session < count {
+      let ahead = self + (index &+ Lookahead.session)
+      if ahead.pointee.session != (ahead - 1).pointee.session { crypto_prefetch(ahead.pointee.session) }
+    }
+    if index &+ Lookahead.context < count {
+      let ahead = self + (index &+ Lookahead.context)
+      guard ahead.pointee.session != (ahead - 1).pointee.session else { return }
+      let context = ahead.pointee.session.assumingMemoryBound(to: OpenSSLRecord.self).pointee.context
+      guard let context else { return }
+      crypto_prefetch(context)
+      crypto_prefetch(context + 64)
+      crypto_prefetch(context + 128)
+      crypto_prefetch(context + 192)
+    }
+  }
+}
