@@ -68,7 +68,6 @@ def esp_key_options(source, destination, spi, encryption, encryption_key, authen
     record = [
         "IPv6" if ":" in source else "IPv4", source, destination, f"0x{spi:08x}", encryption,
         f"0x{encryption_key.hex()}", authentication, f"0x{authentication_key.hex()}" if authentication_key else "",
-        "32-bit",
     ]
     text = ",".join(f'"{field}"' for field in record)
     return ["-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE",

@@ -107,7 +107,8 @@ class Gateway:
     # Configuration
 
     def write_config(self):
-        lines = ['eal: ["--no-pci"]', "hugepages: false", f"workers: {self.workers}", "idle: sleep"]
+        lines = ['eal: ["--no-pci"]', "hugepages: false", f"workers: {self.workers}", "idle: sleep",
+                 f"state-dir: {self.folder}/state"]
         lines += [f"{key}: {value}" for key, value in self.settings.items()]
         lines += ["ports:"]
         for port in self.ports:
@@ -188,18 +189,21 @@ class Gateway:
         """`gwctl show WHAT --json` as a Python value."""
         return json.loads(self.gwctl("show", what, "--json", *arguments).stdout)
 
+    def show_status(self):
+        return json.loads(self.gwctl("status", "--json").stdout)
+
     def sa(self, spi):
         """The SA of this SPI as JSON has it, None where there is none."""
         return next((sa for sa in self.associations() if sa["spi"] == spi), None)
 
     def associations(self):
-        return rows(self.show("sa", "-v"))
+        return rows(self.show("sa"))
 
     def input_packets(self, spi):
-        return self.sa(spi)["counters"]["inputPackets"]
+        return self.sa(spi)["counters"]["input_packets"]
 
     def output_packets(self, spi):
-        return self.sa(spi)["counters"]["outputPackets"]
+        return self.sa(spi)["counters"]["output_packets"]
 
     def drops(self):
         """Dropped packets by reason, zeros left out."""

@@ -104,6 +104,15 @@ class Namespace:
         raw.settimeout(timeout)
         return raw
 
+    def udp_socket(self, address="0.0.0.0", port=0, timeout=2):
+        """A UDP socket bound in the namespace."""
+        with self.entered():
+            made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        made.bind((address, port))
+        made.settimeout(timeout)
+        return made
+
     def mac(self, interface):
         with self.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
             raw.bind((interface, 0))
