@@ -73,6 +73,7 @@ let package = Package(
         "CDPDK", "CLinux", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane", "KeyManagement",
         "ConfigurationFiles", "ControlAPI",
         .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"), .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: dpdk),
     .executableTarget(
