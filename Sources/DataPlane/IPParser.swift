@@ -1,0 +1,125 @@
+import CLayout
+import Wire
+
+/// IP headers into `Packet` fields and the flow key. No trap on any input; `Packet.length` bytes are there.
+enum IPParser {
+  /// Nil, or why the packet is refused.
+  @inline(__always)
+  static func ipv4(_ packet: PacketPointer) -> DropReason? {
+    let ip = UnsafeRawPointer(packet.pointee.ip)
+    let length = Int(packet.pointee.length)
+    guard length >= IPv4Header.minimumLength else { return .ipTruncated }
+    let first = ip.byte(at: 0)
+    guard first == 0x45 else { return ipv4WithOptions(packet, first: first) }
+    return ipv4(packet, headerLength: 20)
+  }
+
+  @inline(never)
+  private static func ipv4WithOptions(_ packet: PacketPointer, first: UInt8) -> DropReason? {
+    guard first >> 4 == 4 else { return .ipVersion }
+    let headerLength = Int(first & 15) &* 4
+    guard headerLength >= 20, headerLength <= Int(packet.pointee.length) else { return .ipHeaderLength }
+    // Source routes would let the sender choose the way around the policy (RFC 7126 4.3).
+    if hasSourceRoute(UnsafeRawPointer(packet.pointee.ip), headerLength: headerLength) { return .ipSourceRoute }
+    return ipv4(packet, headerLength: headerLength)
+  }
+
+  @inline(__always)
+  private static func ipv4(_ packet: PacketPointer, headerLength: Int) -> DropReason? {
+    let ip = UnsafeRawPointer(packet.pointee.ip)
+    let total = Int(ip.big16(at: 2))
+    guard total >= headerLength, total <= Int(packet.pointee.length) else { return .ipTotalLength }
+    guard InternetChecksum.of(ip, count: headerLength) == 0 else { return .ipChecksum }
+    let number = ip.byte(at: 9)
+    let fragment = ip.big16(at: 6)
+    packet.pointee.length = Int32(truncatingIfNeeded: total)
+    packet.pointee.version = 4
+    packet.pointee.ipProtocol = number
+    packet.pointee.payloadOffset = UInt16(truncatingIfNeeded: headerLength)
+    packet.pointee.trafficClass = ip.byte(at: 1)
+    packet.pointee.dontFragment = fragment & 0x4000 != 0
+    packet.pointee.isFragment = fragment & 0x3fff != 0
+    packet.pointee.key.source_high = 0
+    packet.pointee.key.destination_high = 0
+    packet.pointee.key.source_low = UInt64(ip.big32(at: 12))
+    packet.pointee.key.destination_low = UInt64(ip.big32(at: 16))
+    packet.pointee.key.family = 2
+    setPorts(packet, ip + headerLength, length: total &- headerLength)
+    return nil
+  }
+
+  /// Ports of a whole packet. All fragments of a datagram, the first too, are looked up without ports, so that they take
+  /// one way (RFC 4301 7.1: policies with ports do not match them).
+  @inline(__always)
+  private static func setPorts(_ packet: PacketPointer, _ payload: UnsafeRawPointer, length: Int) {
+    let number = packet.pointee.ipProtocol
+    packet.pointee.key.ip_protocol = number
+    packet.pointee.key.direction = packet.pointee.origin.rawValue
+    if (number == IPProtocol.tcp || number == IPProtocol.udp) && length >= 4 && !packet.pointee.isFragment {
+      packet.pointee.key.source_port = payload.big16(at: 0)
+      packet.pointee.key.destination_port = payload.big16(at: 2)
+      packet.pointee.key.opaque_ports = 0
+    } else {
+      setUnusualPorts(packet, payload, length: length)
+    }
+  }
+
+  @inline(never)
+  private static func setUnusualPorts(_ packet: PacketPointer, _ payload: UnsafeRawPointer, length: Int) {
+    let ports =
+      packet.pointee.isFragment
+      ? nil : TransportPorts(ipProtocol: packet.pointee.ipProtocol, payload, length: length)
+    packet.pointee.key.source_port = ports?.source ?? 0
+    packet.pointee.key.destination_port = ports?.destination ?? 0
+    packet.pointee.key.opaque_ports = ports == nil ? 1 : 0
+  }
+
+  /// Loose and strict source route options (131, 137).
+  private static func hasSourceRoute(_ ip: UnsafeRawPointer, headerLength: Int) -> Bool {
+    var offset = 20
+    while offset < headerLength {
+      switch ip.byte(at: offset) {
+      case 0: return false
+      case 1: offset &+= 1
+      case 131, 137: return true
+      default:
+        guard offset &+ 1 < headerLength else { return false }
+        let size = Int(ip.byte(at: offset &+ 1))
+        guard size >= 2 else { return false }
+        offset &+= size
+      }
+    }
+    return false
+  }
+
+  @inline(never)
+  static func ipv6(_ packet: PacketPointer) -> DropReason? {
+    let ip = UnsafeRawPointer(packet.pointee.ip)
+    if let fault = IPv6Header.fault(ip, length: Int(packet.pointee.length)) {
+      switch fault {
+      case .truncated: return .ipTruncated
+      case .version: return .ipVersion
+      case .headerLength: return .ipHeaderLength
+      case .totalLength: return .ipTotalLength
+      default: return .ipHeaderLength
+      }
+    }
+    let header = IPv6Header(checked: ip)
+    let walk = IPv6ExtensionHeaders(header)
+    guard walk.fault == nil else { return .ipv6ExtensionHeaders }
+    packet.pointee.length = Int32(truncatingIfNeeded: header.totalLength)
+    packet.pointee.version = 6
+    packet.pointee.ipProtocol = walk.upperProtocol
+    packet.pointee.payloadOffset = walk.upperOffset
+    packet.pointee.trafficClass = header.trafficClass
+    packet.pointee.dontFragment = true
+    packet.pointee.isFragment = walk.isFragment
+    packet.pointee.key.source_high = ip.big64(at: 8)
+    packet.pointee.key.source_low = ip.big64(at: 16)
+    packet.pointee.key.destination_high = ip.big64(at: 24)
+    packet.pointee.key.destination_low = ip.big64(at: 32)
+    packet.pointee.key.family = 10
+    setPorts(packet, ip + Int(walk.upperOffset), length: header.totalLength &- Int(walk.upperOffset))
+    return nil
+  }
+}

@@ -1,0 +1,30 @@
+import CDPDK
+import DPDK
+
+/// What goes with a buffer through a ring: in the mbuf's private area.
+struct PacketNote {
+  enum Kind: UInt8 {
+    /// From the kernel: a frame of `port`.
+    case fromKernel
+    /// Waits for the neighbour (`nextHopHigh`, `nextHopLow`) on `port`.
+    case waitsForNeighbor
+    /// Waits for an SA of policy `policy`.
+    case waitsForSA
+    /// Waited, and may go on.
+    case resolved
+  }
+  var kind: Kind
+  var origin: PacketOrigin
+  var version: UInt8
+  var dontFragment: Bool
+  var port: UInt16
+  var policy: UInt32
+  var nextHopHigh: UInt64
+  var nextHopLow: UInt64
+  var destinationHigh: UInt64
+  var destinationLow: UInt64
+}
+
+extension UnsafeMutablePointer where Pointee == cdpdk_mbuf {
+  var note: UnsafeMutablePointer<PacketNote> { privateArea.assumingMemoryBound(to: PacketNote.self) }
+}

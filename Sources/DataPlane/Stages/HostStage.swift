@@ -1,0 +1,104 @@
+import CDPDK
+import CLayout
+import DPDK
+import IPsec
+import Routing
+import Wire
+
+/// To and from the gateway's own kernel: frames for it go to the host thread's rings; what it sent comes back by another.
+enum HostStage {
+  /// Hands a packet to the kernel behind the port it came in by, or, if that has none, behind the first that has.
+  @inline(never)
+  static func deliver(_ w: WorkerPointer, _ packet: PacketPointer) {
+    var port = Int(packet.pointee.port)
+    if !w.pointee.ports[port].hasHost {
+      port = 0
+      while port < w.pointee.portCount, !w.pointee.ports[port].hasHost { port &+= 1 }
+      guard port < w.pointee.portCount else {
+        w.drop(packet, .hostMalformed)
+        return
+      }
+    }
+    guard let ring = w.pointee.ports[port].hostRing else {
+      w.drop(packet, .hostQueueFull)
+      return
+    }
+    if packet.pointee.origin == .tunnel { putEthernetHeader(w, packet, port: port) }
+    var mbuf: Mbuf? = packet.pointee.mbuf
+    guard cdpdk_ring_enqueue(ring, &mbuf, 1) == 1 else {
+      w.drop(packet, .hostQueueFull)
+      return
+    }
+    w.pointee.ports[port].count(.hostPackets, 1)
+  }
+
+  /// What left a tunnel has no link header: one that says "from a neighbour, to the port".
+  private static func putEthernetHeader(_ w: WorkerPointer, _ packet: PacketPointer, port: Int) {
+    let frame = packet.pointee.ip - 14
+    let mac = w.pointee.ports[port].mac
+    frame.storeBytes(of: mac, as: UInt64.self)
+    // The source is the port's address with the local bit turned: nobody on the link has it.
+    frame.storeBytes(of: mac ^ 0x02, toByteOffset: 6, as: UInt64.self)
+    let type: UInt16 = packet.pointee.version == 4 ? 0x0800 : 0x86dd
+    frame.storeBytes(of: type.bigEndian, toByteOffset: 12, as: UInt16.self)
+    let mbuf = packet.pointee.mbuf
+    mbuf.pointee.data_off = UInt16(truncatingIfNeeded: frame - mbuf.pointee.buf_addr.unsafelyUnwrapped)
+    mbuf.setLength(Int(packet.pointee.length) &+ 14)
+  }
+
+  /// Frames that the kernel sent, and packets whose next hop has been found meanwhile. `port` of the mbuf: the gateway's
+  /// index of the port the kernel chose.
+  @inline(never)
+  static func receive(_ w: WorkerPointer) -> Int {
+    guard let ring = w.pointee.fromHost else { return 0 }
+    let received = w.pointee.received
+    let count = Int(cdpdk_ring_dequeue(ring, received, UInt32(w.pointee.burst)))
+    var i = 0
+    while i < count {
+      let mbuf = received[i].unsafelyUnwrapped
+      i &+= 1
+      let note = mbuf.note
+      if note.pointee.kind == .resolved {
+        resolved(w, mbuf, note)
+      } else {
+        fromKernel(w, mbuf, port: Int(note.pointee.port))
+      }
+    }
+    return count
+  }
+
+  private static func fromKernel(_ w: WorkerPointer, _ mbuf: Mbuf, port: Int) {
+    let packet = w.nextPacket(mbuf, port: port, origin: .host)
+    let frame = mbuf.data
+    let type = UnsafeRawPointer(frame).big16(at: 12)
+    packet.pointee.ip = frame + 14
+    packet.pointee.length = Int32(truncatingIfNeeded: Int(mbuf.pointee.data_len) &- 14)
+    packet.pointee.adjacency = 0
+    guard type == 0x0800 || type == 0x86dd else {
+      // ARP and the like are below IP and leave as they are.
+      TransmitStage.enqueue(w, mbuf, port: port)
+      return
+    }
+    let reason = type == 0x0800 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
+    guard reason == nil else {
+      w.drop(packet, .hostMalformed)
+      return
+    }
+    w.enqueueForPolicy(packet)
+  }
+
+  /// A packet that waited for its neighbour, finished but for the link header.
+  private static func resolved(_ w: WorkerPointer, _ mbuf: Mbuf, _ note: UnsafeMutablePointer<PacketNote>) {
+    let packet = w.nextPacket(mbuf, port: Int(note.pointee.port), origin: note.pointee.origin)
+    packet.pointee.ip = mbuf.data
+    packet.pointee.length = Int32(truncatingIfNeeded: Int(mbuf.pointee.data_len))
+    packet.pointee.version = note.pointee.version
+    packet.pointee.depth = 0
+    packet.pointee.dontFragment = note.pointee.dontFragment
+    packet.pointee.adjacency =
+      note.pointee.version == 4
+      ? w.pointee.fib.lookup(v4: UInt32(truncatingIfNeeded: note.pointee.destinationLow))
+      : w.pointee.fib.lookup(v6High: note.pointee.destinationHigh, low: note.pointee.destinationLow)
+    w.pointee.transmit.append(packet)
+  }
+}

@@ -1,0 +1,380 @@
+import CDPDK
+import CLayout
+import DPDK
+import Engines
+import IPsec
+import Routing
+import Wire
+
+/// IPsec addressed to this gateway: SAD lookup, replay pre-check, decrypt and verify by the burst, replay update, and
+/// the inner packets on to `policy`. Runs again for as long as packets come out that are IPsec themselves.
+enum InboundStage {
+  /// SAs that a packet may pass through, one inside the other.
+  static let maximumDepth: UInt8 = 4
+
+  @inline(never)
+  static func run(_ w: WorkerPointer) {
+    while w.pointee.inbound.count > 0 {
+      let candidates = w.pointee.inbound
+      w.pointee.inbound.count = 0
+      let found = lookUp(w, candidates)
+      w.mark(.inbound)
+      let jobs = prepare(w, found)
+      w.mark(.inbound)
+      CryptoRuns.run(w, jobs)
+      w.mark(.crypto)
+      finish(w, jobs)
+      w.mark(.inbound)
+    }
+  }
+
+  // MARK: Lookup
+
+  /// Those that have an SA move to the front of the list; returns how many. The others go where clear packets go.
+  @inline(__always)
+  private static func lookUp(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
+    var found = 0
+    var i = 0
+    while i < candidates.count {
+      let packet = candidates[i]
+      i &+= 1
+      guard let header = ipsecHeader(w, packet) else { continue }
+      guard let sa = find(w, packet, header) else {
+        w.enqueueForPolicy(packet)
+        continue
+      }
+      cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
+      cdpdk_prefetch(sa.pointee.session)
+      packet.pointee.sa = sa
+      (candidates.base + found).initialize(to: packet)
+      found &+= 1
+    }
+    return found
+  }
+
+  /// The ESP, AH or IPComp header; nil when the packet went elsewhere.
+  @inline(__always)
+  private static func ipsecHeader(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutableRawPointer? {
+    let offset = Int(packet.pointee.payloadOffset)
+    let available = Int(packet.pointee.length) &- offset
+    if packet.pointee.isFragment {
+      w.enqueueForPolicy(packet)
+      return nil
+    }
+    if packet.pointee.ipProtocol == IPProtocol.udp { return encapsulated(w, packet, available: available) }
+    guard available >= 8 else {
+      if packet.pointee.ipProtocol == IPProtocol.ipip || packet.pointee.ipProtocol == IPProtocol.ipv6 {
+        w.enqueueForPolicy(packet)
+      } else {
+        w.drop(packet, .espTooShort)
+      }
+      return nil
+    }
+    return packet.pointee.ip + offset
+  }
+
+  /// UDP to port 4500 (RFC 3948 2): a keepalive, IKE behind the non-ESP marker, or ESP.
+  @inline(never)
+  private static func encapsulated(
+    _ w: WorkerPointer, _ packet: PacketPointer, available: Int
+  ) -> UnsafeMutableRawPointer? {
+    let udp = packet.pointee.ip + Int(packet.pointee.payloadOffset)
+    let isLocal = w.adjacency(of: packet).pointee.kind == .local
+    if isLocal && available == 9 && UnsafeRawPointer(udp).byte(at: 8) == 0xff {
+      w.drop(packet, .natKeepalive)
+      return nil
+    }
+    guard isLocal, available >= 16, UnsafeRawPointer(udp).big32(at: 8) != 0 else {
+      w.enqueueForPolicy(packet)
+      return nil
+    }
+    let port = UInt64(packet.pointee.key.source_port)
+    packet.pointee.peer = packet.pointee.key.source_low << 32 | port
+    packet.pointee.isEncapsulated = true
+    packet.pointee.payloadOffset &+= 8
+    packet.pointee.ipProtocol = IPProtocol.esp
+    return udp + 8
+  }
+
+  @inline(__always)
+  private static func find(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ header: UnsafeMutableRawPointer
+  ) -> UnsafeMutablePointer<gw_sa>? {
+    let number = packet.pointee.ipProtocol
+    // ESP's SPI comes first, AH's after four bytes; IPComp's CPI is 16 bits; IP in IP has none.
+    let spi: UInt32 =
+      switch number {
+      case IPProtocol.esp: header.loadUnaligned(as: UInt32.self)
+      case IPProtocol.ah: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
+      case IPProtocol.ipcomp: UInt32(UnsafeRawPointer(header).big16(at: 2)).bigEndian
+      default: 0
+      }
+    let saProtocol = number == IPProtocol.ipv6 ? IPProtocol.ipip : number
+    if packet.pointee.version == 4 {
+      return w.pointee.sad.lookup(
+        spi: spi, destination4: UInt32(truncatingIfNeeded: packet.pointee.key.destination_low), saProtocol: saProtocol)
+    }
+    return w.pointee.sad.lookup(
+      spi: spi, destinationHigh: packet.pointee.key.destination_high,
+      destinationLow: packet.pointee.key.destination_low, saProtocol: saProtocol)
+  }
+
+  // MARK: Before the engine
+
+  /// Jobs for the first `count` packets of the inbound list that pass the checks; returns how many.
+  @inline(__always)
+  private static func prepare(_ w: WorkerPointer, _ count: Int) -> Int {
+    let found = w.pointee.inbound
+    w.pointee.sealed.count = 0
+    var jobs = 0
+    var i = 0
+    while i < count {
+      let packet = found[i]
+      i &+= 1
+      let sa = packet.pointee.sa.unsafelyUnwrapped
+      let header = packet.pointee.ip + Int(packet.pointee.payloadOffset)
+      let length = Int(packet.pointee.length) &- Int(packet.pointee.payloadOffset)
+      if sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue != 0 {
+        drop(w, packet, sa, .saStopped)
+      } else if sa.pointee.sa_protocol != ESP.ipProtocol {
+        OtherInbound.run(w, packet, sa)
+      } else if let reason = refuses(packet, sa, header, length) {
+        drop(w, packet, sa, reason)
+      } else {
+        let session = sa.session(of: w)
+        let job = w.pointee.jobs + jobs
+        ESP.parse(sa, header: header, length: length, sequence: packet.pointee.sequence, session: session, job: job)
+        w.pointee.sealed.append(packet)
+        jobs &+= 1
+      }
+    }
+    return jobs
+  }
+
+  @inline(__always)
+  private static func refuses(
+    _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ header: UnsafeMutableRawPointer, _ length: Int
+  ) -> DropReason? {
+    guard packet.pointee.isEncapsulated == (sa.pointee.flags & GW_SA_UDP_ENCAP.rawValue != 0) else {
+      return .encapsulationMismatch
+    }
+    guard length >= ESP.headerLength &+ Int(sa.pointee.iv_length) &+ 2 &+ Int(sa.pointee.icv_length) else {
+      return .espTooShort
+    }
+    guard ESP.isWellFormed(sa, length: length) else { return .espAlignment }
+    let sequence = ReplayWindow.inferHigh(sa, low: UnsafeRawPointer(header).big32(at: 4))
+    packet.pointee.sequence = sequence
+    if sequence == 0, sa.pointee.replay_window != 0 { return .espSequenceZero }
+    guard ReplayWindow.check(sa, sequence: sequence) else {
+      let highest = sa.replayHighestAtomic.pointee.load(ordering: .relaxed)
+      return sequence &+ UInt64(sa.pointee.replay_window) <= highest ? .replayTooOld : .replayDuplicate
+    }
+    return nil
+  }
+
+  /// Counts against the SA too.
+  @inline(never)
+  static func drop(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ reason: DropReason
+  ) {
+    let counters = w.pointee.saCounters.at(sa.pointee.slot)
+    switch reason {
+    case .integrity: counters.countIntegrityFailure()
+    case .replayTooOld, .replayDuplicate: counters.countReplay()
+    default: break
+    }
+    counters.countDrop()
+    w.drop(packet, reason)
+  }
+
+  // MARK: After the engine
+
+  @inline(__always)
+  private static func finish(_ w: WorkerPointer, _ count: Int) {
+    let packets = w.pointee.sealed
+    var run = SACountRun()
+    var i = 0
+    while i < count {
+      let packet = packets[i]
+      let job = w.pointee.jobs + i
+      i &+= 1
+      let sa = packet.pointee.sa.unsafelyUnwrapped
+      guard job.pointee.succeeded != 0 else {
+        drop(w, packet, sa, .integrity)
+        continue
+      }
+      let verdict = ReplayWindow.accept(sa, sequence: packet.pointee.sequence)
+      guard verdict == .accepted else {
+        drop(w, packet, sa, verdict == .duplicate ? .replayDuplicate : .replayTooOld)
+        continue
+      }
+      let text = UnsafeRawPointer(job.pointee.text)
+      let payload = ESP.readTrailer(text, length: Int(job.pointee.text_length))
+      guard payload.isValid else {
+        drop(w, packet, sa, .espPadding)
+        continue
+      }
+      if packet.pointee.isEncapsulated { notePeer(w, packet, sa) }
+      let start = UnsafeMutableRawPointer(job.pointee.text)
+      run.add(w, sa, bytes: payload.length)
+      unwrap(w, packet, sa, payload: start, length: payload.length, nextHeader: payload.nextHeader)
+    }
+    run.flush(w)
+  }
+
+  /// The peer is behind a NAT that gave it another port or address (RFC 3948; reported once until acted upon).
+  @inline(never)
+  private static func notePeer(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    let seen = packet.pointee.peer
+    guard sa.peerAtomic.pointee.load(ordering: .relaxed) != seen else { return }
+    sa.peerAtomic.pointee.store(seen, ordering: .relaxed)
+    w.pointee.events.push(Event(.mapping, number: sa.pointee.serial, value: seen, key: packet.pointee.key))
+  }
+
+  /// Takes the protection off: `length` bytes at `payload` are what `nextHeader` says.
+  @inline(__always)
+  static func unwrap(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, payload: UnsafeMutableRawPointer,
+    length: Int, nextHeader: UInt8
+  ) {
+    packet.pointee.depth &+= 1
+    let isTunnel = sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0
+    if isTunnel && nextHeader == IPProtocol.ipip {
+      tunnel(w, packet, sa, inner: payload, length: length, version: 4)
+    } else if isTunnel && nextHeader == IPProtocol.ipv6 {
+      tunnel(w, packet, sa, inner: payload, length: length, version: 6)
+    } else {
+      unwrapOther(w, packet, sa, payload: payload, length: length, nextHeader: nextHeader)
+    }
+  }
+
+  @inline(never)
+  private static func unwrapOther(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, payload: UnsafeMutableRawPointer,
+    length: Int, nextHeader: UInt8
+  ) {
+    if nextHeader == IPProtocol.noNextHeader {
+      w.drop(packet, .espDummy)
+      return
+    }
+    let isTunnel = sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0
+    // A tunnel's inner packet may be AH, ESP or IPComp of the same bundle: those keep the outer header.
+    let isNested =
+      nextHeader == IPProtocol.esp || nextHeader == IPProtocol.ah || nextHeader == IPProtocol.ipcomp
+    guard !isTunnel || isNested else {
+      drop(w, packet, sa, .espNextHeader)
+      return
+    }
+    Transport.restore(packet, payload: payload, length: length, nextHeader: nextHeader)
+    reparse(w, packet, sa)
+  }
+
+  @inline(__always)
+  private static func tunnel(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, inner: UnsafeMutableRawPointer,
+    length: Int, version: UInt8
+  ) {
+    let outerClass = packet.pointee.trafficClass
+    packet.pointee.ip = inner
+    packet.pointee.length = Int32(truncatingIfNeeded: length)
+    packet.pointee.origin = .tunnel
+    let reason = version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
+    guard reason == nil else {
+      drop(w, packet, sa, .innerMalformed)
+      return
+    }
+    if outerClass & 3 != 0, sa.pointee.flags & GW_SA_NO_ECN.rawValue == 0 {
+      let ecn = ECN.decapsulate(inner: packet.pointee.trafficClass, outer: outerClass)
+      guard ecn != ECN.drop else {
+        drop(w, packet, sa, .ecnCongestion)
+        return
+      }
+      if ecn != packet.pointee.trafficClass & 3 { packet.setECN(ecn) }
+    }
+    trim(packet)
+    resort(w, packet, sa)
+  }
+
+  /// Transport mode and bundles: the packet stands whole at `packet.ip` again.
+  @inline(never)
+  static func reparse(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    packet.pointee.origin = .tunnel
+    let reason = packet.pointee.version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
+    guard reason == nil else {
+      drop(w, packet, sa, .innerMalformed)
+      return
+    }
+    trim(packet)
+    resort(w, packet, sa)
+  }
+
+  /// The buffer begins at the packet now, and ends with it.
+  @inline(__always)
+  private static func trim(_ packet: PacketPointer) {
+    let mbuf = packet.pointee.mbuf
+    let offset = packet.pointee.ip - mbuf.pointee.buf_addr.unsafelyUnwrapped
+    mbuf.pointee.data_off = UInt16(truncatingIfNeeded: offset)
+    mbuf.setLength(Int(packet.pointee.length))
+  }
+
+  @inline(__always)
+  private static func resort(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    packet.pointee.isEncapsulated = false
+    if packet.pointee.depth >= maximumDepth {
+      drop(w, packet, sa, .nestingTooDeep)
+    } else {
+      w.sort(packet)
+    }
+  }
+}
+
+extension UnsafeMutablePointer where Pointee == gw_sa {
+  /// The engine's key schedules for a worker.
+  @inline(__always)
+  func session(of w: WorkerPointer) -> UnsafeMutableRawPointer {
+    pointee.session.unsafelyUnwrapped + Int(pointee.session_stride) &* w.pointee.id
+  }
+}
+
+extension UnsafeMutablePointer where Pointee == Packet {
+  @inline(never)
+  func setECN(_ ecn: UInt8) {
+    let trafficClass = pointee.trafficClass & 0xfc | ecn
+    pointee.trafficClass = trafficClass
+    if pointee.version == 4 {
+      IPv4Header.setTypeOfService(pointee.ip, trafficClass)
+    } else {
+      IPv6Header.setTrafficClass(pointee.ip, trafficClass)
+    }
+  }
+}
+
+/// Adds up what consecutive packets of one SA did, so that its counters are touched once a run.
+struct SACountRun {
+  private var sa: UnsafeMutablePointer<gw_sa>?
+  private var packets = 0
+  private var bytes = 0
+
+  @inline(__always)
+  init() {}
+
+  @inline(__always)
+  mutating func add(_ w: WorkerPointer, _ next: UnsafeMutablePointer<gw_sa>, bytes length: Int) {
+    if next != sa {
+      flush(w)
+      sa = next
+      packets = 0
+      bytes = 0
+    }
+    packets &+= 1
+    bytes &+= length
+  }
+
+  @inline(__always)
+  mutating func flush(_ w: WorkerPointer) {
+    guard let sa, packets > 0 else { return }
+    w.pointee.saCounters.at(sa.pointee.slot).count(packets: packets, bytes: bytes, now: w.pointee.now)
+    if sa.pointee.flags & GW_SA_LIMITED.rawValue != 0 { Limits.charge(w, sa, packets: packets, bytes: bytes) }
+    packets = 0
+  }
+}

@@ -1,0 +1,287 @@
+import CDPDK
+import CLayout
+import DPDK
+import Engines
+import IPsec
+import Routing
+import Wire
+
+/// Packets that a policy protects: its SA, sequence numbers by the burst, ESP around them, encrypted by the burst, and
+/// out by the route of the tunnel's far end. Runs again for the outer SAs of bundles.
+enum OutboundStage {
+  static let maximumBundle: UInt8 = 4
+
+  @inline(never)
+  static func run(_ w: WorkerPointer) {
+    selectSAs(w)
+    while w.pointee.outbound.count > 0 {
+      takeSequenceNumbers(w)
+      let jobs = frame(w)
+      w.mark(.outbound)
+      CryptoRuns.run(w, jobs)
+      w.mark(.crypto)
+      finish(w, jobs)
+      w.mark(.outbound)
+    }
+  }
+
+  // MARK: SA
+
+  /// Leaves in `outbound` the packets that have an SA that can carry them.
+  @inline(__always)
+  private static func selectSAs(_ w: WorkerPointer) {
+    let list = w.pointee.outbound
+    var kept = 0
+    var run = PolicyCountRun()
+    var i = 0
+    while i < list.count {
+      let packet = list[i]
+      i &+= 1
+      let policy = packet.pointee.policy.unsafelyUnwrapped
+      guard let sa = policy.loadSA() else {
+        WithoutSA.run(w, packet, policy)
+        continue
+      }
+      packet.pointee.sa = sa
+      guard accepts(w, packet, sa) else { continue }
+      run.add(w, policy, bytes: Int(packet.pointee.length))
+      packet.pointee.depth = 0
+      (list.base + kept).initialize(to: packet)
+      kept &+= 1
+    }
+    run.flush(w)
+    w.pointee.outbound.count = kept
+  }
+
+  /// False: the packet went elsewhere.
+  @inline(__always)
+  private static func accepts(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+    if sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue != 0 {
+      dropCounted(w, packet, sa, .saStopped)
+      return false
+    }
+    if sa.pointee.sa_protocol != ESP.ipProtocol || sa.nextAtomic.pointee.load(ordering: .relaxed) != nil
+      || sa.pointee.flags & (GW_SA_TUNNEL.rawValue | GW_SA_TFC.rawValue) != GW_SA_TUNNEL.rawValue
+    {
+      return OtherOutbound.accepts(w, packet, sa)
+    }
+    let adjacency = w.outerAdjacency(sa)
+    packet.pointee.adjacency = adjacency
+    let limit = w.outerMTU(sa, adjacency)
+    let needed = Int(packet.pointee.length) &+ Int(sa.pointee.overhead)
+    if needed > limit, !TooBig.fits(w, packet, sa, limit: limit) { return false }
+    return hasRoom(w, packet, sa)
+  }
+
+  /// Room before the packet for the headers and after it for trailer and ICV.
+  @inline(__always)
+  static func hasRoom(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+    let mbuf = packet.pointee.mbuf
+    let buffer = mbuf.pointee.buf_addr.unsafelyUnwrapped
+    let before = packet.pointee.ip - UnsafeMutableRawPointer(buffer)
+    let after = Int(mbuf.pointee.buf_len) &- before &- Int(packet.pointee.length)
+    // 14 bytes of Ethernet header go before everything.
+    if before >= Int(sa.pointee.outer_length) &+ 24 &+ 14, after >= Int(sa.pointee.overhead) { return true }
+    return Segments.makeRoom(w, packet, sa)
+  }
+
+  // MARK: Sequence numbers
+
+  /// One atomic add for each run of packets of one SA. Numbers are never given twice and never wrap: at the end of the
+  /// number space the SA stops (RFC 4303 3.3.3).
+  @inline(__always)
+  private static func takeSequenceNumbers(_ w: WorkerPointer) {
+    let list = w.pointee.outbound
+    var kept = 0
+    var start = 0
+    while start < list.count {
+      let sa = list[start].pointee.sa.unsafelyUnwrapped
+      var end = start &+ 1
+      while end < list.count, list[end].pointee.sa == sa { end &+= 1 }
+      let count = UInt64(truncatingIfNeeded: end &- start)
+      let first = sa.sequenceAtomic.pointee.wrappingAdd(count, ordering: .relaxed).oldValue &+ 1
+      let last = sa.pointee.flags & GW_SA_ESN.rawValue != 0 ? UInt64.max : UInt64(UInt32.max)
+      if first > last &- count {
+        kept = exhaust(w, list, from: start, to: end, first: first, last: last, kept: kept)
+      } else {
+        var i = start
+        while i < end {
+          list[i].pointee.sequence = first &+ UInt64(truncatingIfNeeded: i &- start)
+          (list.base + kept).initialize(to: list[i])
+          kept &+= 1
+          i &+= 1
+        }
+      }
+      start = end
+    }
+    w.pointee.outbound.count = kept
+  }
+
+  /// The run that reaches the end: what still fits goes, the rest is dropped, the SA stops and says so. `sequence` has
+  /// run past `last`, and stays there: 2^64 cannot be reached again by adding bursts to a stopped SA.
+  @inline(never)
+  private static func exhaust(
+    _ w: WorkerPointer, _ list: PacketList, from start: Int, to end: Int, first: UInt64, last: UInt64, kept: Int
+  ) -> Int {
+    let sa = list[start].pointee.sa.unsafelyUnwrapped
+    var kept = kept
+    var i = start
+    while i < end {
+      let sequence = first &+ UInt64(truncatingIfNeeded: i &- start)
+      // `first` beyond `last`, or wrapped to 0, is used up.
+      if first != 0, first <= last, sequence >= first, sequence < last {
+        list[i].pointee.sequence = sequence
+        (list.base + kept).initialize(to: list[i])
+        kept &+= 1
+      } else {
+        dropCounted(w, list[i], sa, .sequenceExhausted)
+      }
+      i &+= 1
+    }
+    if sa.pointee.flags & GW_SA_ESN.rawValue != 0 {
+      // Hold the counter at the end, so that it cannot come round.
+      sa.sequenceAtomic.pointee.store(UInt64.max &- 1_000_000, ordering: .relaxed)
+    }
+    Limits.report(w, sa, GW_SA_STOPPED.rawValue | GW_SA_HARD_REPORTED.rawValue, .sequenceExhausted)
+    return kept
+  }
+
+  // MARK: Framing
+
+  @inline(__always)
+  private static func frame(_ w: WorkerPointer) -> Int {
+    let list = w.pointee.outbound
+    w.pointee.outbound.count = 0
+    w.pointee.sealed.count = 0
+    var counts = SACountRun()
+    var jobs = 0
+    var i = 0
+    while i < list.count {
+      let packet = list[i]
+      i &+= 1
+      let sa = packet.pointee.sa.unsafelyUnwrapped
+      counts.add(w, sa, bytes: Int(packet.pointee.length))
+      if sa.pointee.sa_protocol == ESP.ipProtocol && sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0 {
+        tunnel(w, packet, sa, w.pointee.jobs + jobs)
+        w.pointee.sealed.append(packet)
+        jobs &+= 1
+      } else if OtherOutbound.frame(w, packet, sa, w.pointee.jobs + jobs) {
+        w.pointee.sealed.append(packet)
+        jobs &+= 1
+      }
+    }
+    counts.flush(w)
+    return jobs
+  }
+
+  @inline(__always)
+  private static func tunnel(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
+    _ job: UnsafeMutablePointer<CryptoJob>
+  ) {
+    let inner = packet.pointee.ip
+    let isV4 = packet.pointee.version == 4
+    let random: (UInt64, UInt64) =
+      sa.pointee.crypto == UInt8(GW_CRYPTO_CBC.rawValue) ? w.pointee.random.next() : (0, 0)
+    let framed = ESP.frame(
+      sa, payload: inner, length: Int(packet.pointee.length), nextHeader: isV4 ? IPProtocol.ipip : IPProtocol.ipv6,
+      sequence: packet.pointee.sequence, random: random, session: sa.session(of: w), job: job)
+    let outer = Int(sa.pointee.outer_length)
+    let start = framed.start - outer
+    let flags = sa.pointee.flags
+    let dontFragment =
+      flags & GW_SA_DF_SET.rawValue != 0 || (flags & GW_SA_DF_COPY.rawValue != 0 && packet.pointee.dontFragment)
+    var identification: UInt16 = 0
+    if !dontFragment && flags & GW_SA_OUTER_V6.rawValue == 0 { identification = w.nextIdentification() }
+    let label = isV4 ? 0 : UnsafeRawPointer(inner).big32(at: 0) & 0xf_ffff
+    OuterHeader.write(
+      sa, at: start, length: framed.length &+ outer, trafficClass: packet.pointee.trafficClass, flowLabel: label,
+      dontFragment: dontFragment, identification: identification)
+    packet.pointee.ip = start
+    packet.pointee.length = Int32(truncatingIfNeeded: framed.length &+ outer)
+    packet.pointee.version = flags & GW_SA_OUTER_V6.rawValue == 0 ? 4 : 6
+    packet.pointee.dontFragment = dontFragment
+  }
+
+  // MARK: After the engine
+
+  @inline(__always)
+  private static func finish(_ w: WorkerPointer, _ count: Int) {
+    let packets = w.pointee.sealed
+    var i = 0
+    while i < count {
+      let packet = packets[i]
+      let succeeded = (w.pointee.jobs + i).pointee.succeeded
+      i &+= 1
+      let sa = packet.pointee.sa.unsafelyUnwrapped
+      guard succeeded != 0 else {
+        dropCounted(w, packet, sa, .sealFailed)
+        continue
+      }
+      advance(w, packet, sa)
+    }
+  }
+
+  /// To the next SA of the bundle, or out.
+  @inline(__always)
+  static func advance(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    if let next = sa.nextAtomic.pointee.load(ordering: .acquiring) {
+      OtherOutbound.continueBundle(w, packet, next)
+      return
+    }
+    trim(packet)
+    w.pointee.transmit.append(packet)
+  }
+
+  @inline(__always)
+  static func trim(_ packet: PacketPointer) {
+    let mbuf = packet.pointee.mbuf
+    let offset = packet.pointee.ip - mbuf.pointee.buf_addr.unsafelyUnwrapped
+    mbuf.pointee.data_off = UInt16(truncatingIfNeeded: offset)
+    mbuf.setLength(Int(packet.pointee.length))
+  }
+
+  @inline(never)
+  static func dropCounted(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ reason: DropReason
+  ) {
+    w.pointee.saCounters.at(sa.pointee.slot).countDrop()
+    w.drop(packet, reason)
+  }
+}
+
+extension UnsafeMutablePointer where Pointee == Worker {
+  /// The route to the SA's far end, looked up again only when routes have changed.
+  @inline(__always)
+  func outerAdjacency(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt32 {
+    let cached = sa.adjacencyAtomic.pointee.load(ordering: .relaxed)
+    let generation = pointee.routing
+    if UInt32(truncatingIfNeeded: cached >> 32) == generation { return UInt32(truncatingIfNeeded: cached) }
+    return lookUpOuter(sa, generation)
+  }
+
+  @inline(never)
+  private func lookUpOuter(_ sa: UnsafeMutablePointer<gw_sa>, _ generation: UInt32) -> UInt32 {
+    let index =
+      sa.pointee.flags & GW_SA_OUTER_V6.rawValue == 0
+      ? pointee.fib.lookup(v4: UInt32(truncatingIfNeeded: sa.pointee.destination_low))
+      : pointee.fib.lookup(v6High: sa.pointee.destination_high, low: sa.pointee.destination_low)
+    sa.adjacencyAtomic.pointee.store(UInt64(generation) << 32 | UInt64(index), ordering: .relaxed)
+    return index
+  }
+
+  /// The largest packet that may leave towards the SA's far end.
+  @inline(__always)
+  func outerMTU(_ sa: UnsafeMutablePointer<gw_sa>, _ adjacency: UInt32) -> Int {
+    let mtu = pointee.adjacencies.adjacency(at: adjacency).pointee.mtu
+    let path = sa.pathMTUAtomic.pointee.load(ordering: .relaxed)
+    return Int(path != 0 && path < mtu ? path : mtu)
+  }
+
+  /// For outer IPv4 headers that may be fragmented (RFC 6864).
+  @inline(__always)
+  func nextIdentification() -> UInt16 {
+    pointee.identification &+= 1
+    return pointee.identification.bigEndian
+  }
+}

@@ -1,0 +1,125 @@
+import CDPDK
+import CLayout
+import IPsec
+import Routing
+import Synchronization
+import Wire
+
+/// What the flow cache remembers to do with a flow's packets.
+enum FlowAction: UInt8 {
+  /// Out by `adjacency` in clear.
+  case forward = 0
+  /// Through the SA of `policy`.
+  case protect = 1
+  /// To the gateway's own kernel.
+  case host = 2
+  /// `reason` says why not.
+  case drop = 3
+  /// No next hop that is ready, or an answer by ICMP: packet by packet, by the kind of `adjacency`.
+  case exception = 4
+}
+
+/// The SPD and the FIB asked at once: an exact-match flow cache before both. Checks what came in (in clear, or from
+/// which SA), and decides what becomes of it.
+enum PolicyStage {
+  @inline(never)
+  static func run(_ w: WorkerPointer) {
+    let list = w.pointee.policy
+    w.pointee.policy.count = 0
+    let generation = w.pointee.generation
+    var run = PolicyCountRun()
+    var i = 0
+    while i < list.count {
+      let packet = list[i]
+      i &+= 1
+      var entry = w.pointee.flows.lookup(&packet.pointee.key, hash: packet.pointee.hash, generation: generation)
+      if let hit = entry, packet.pointee.origin == .tunnel,
+        hit.pointee.sa_serial != packet.pointee.sa.unsafelyUnwrapped.pointee.serial
+      {
+        entry = nil
+      }
+      let flow = entry ?? Classifier.classify(w, packet)
+      if let inbound = flow.pointee.in_policy { run.add(w, inbound, bytes: Int(packet.pointee.length)) }
+      apply(w, packet, flow)
+    }
+    run.flush(w)
+    w.mark(.policy)
+  }
+
+  @inline(__always)
+  private static func apply(_ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>) {
+    packet.pointee.adjacency = flow.pointee.adjacency
+    switch flow.pointee.action {
+    case FlowAction.protect.rawValue:
+      guard decrementTTL(w, packet) else { return }
+      packet.pointee.policy = flow.pointee.policy
+      w.pointee.outbound.append(packet)
+    case FlowAction.forward.rawValue:
+      guard decrementTTL(w, packet) else { return }
+      w.pointee.transmit.append(packet)
+    default: applyUnusual(w, packet, flow)
+    }
+  }
+
+  @inline(never)
+  private static func applyUnusual(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>
+  ) {
+    switch FlowAction(rawValue: flow.pointee.action) {
+    case .host: HostStage.deliver(w, packet)
+    case .exception: ExceptionStage.run(w, packet)
+    default:
+      let reason = DropReason(rawValue: flow.pointee.reason) ?? .policyInClear
+      if reason == .policyDenyOut { ExceptionStage.answer(w, packet, .prohibited) }
+      w.drop(packet, reason)
+    }
+  }
+
+  /// Routers count down (RFC 1812 5.3.1), also before a tunnel (RFC 4301 5.1.2.1); what the gateway sends itself stays.
+  @inline(__always)
+  static func decrementTTL(_ w: WorkerPointer, _ packet: PacketPointer) -> Bool {
+    if packet.pointee.origin == .host { return true }
+    let ip = packet.pointee.ip
+    let offset = packet.pointee.version == 4 ? 8 : 7
+    guard UnsafeRawPointer(ip).byte(at: offset) > 1 else {
+      ExceptionStage.answer(w, packet, .timeExceeded)
+      w.drop(packet, .ttlExpired)
+      return false
+    }
+    if packet.pointee.version == 4 {
+      IPv4Header.decrementTTL(ip)
+    } else {
+      IPv6Header.decrementHopLimit(ip)
+    }
+    return true
+  }
+}
+
+/// Adds up what consecutive packets of one policy did.
+struct PolicyCountRun {
+  private var policy: UnsafeMutablePointer<gw_policy>?
+  private var packets = 0
+  private var bytes = 0
+
+  @inline(__always)
+  init() {}
+
+  @inline(__always)
+  mutating func add(_ w: WorkerPointer, _ next: UnsafeMutablePointer<gw_policy>, bytes length: Int) {
+    if next != policy {
+      flush(w)
+      policy = next
+      packets = 0
+      bytes = 0
+    }
+    packets &+= 1
+    bytes &+= length
+  }
+
+  @inline(__always)
+  mutating func flush(_ w: WorkerPointer) {
+    guard let policy, packets > 0 else { return }
+    w.pointee.policyCounters.at(policy.pointee.slot).count(packets: packets, bytes: bytes, now: w.pointee.now)
+    packets = 0
+  }
+}

@@ -1,0 +1,148 @@
+import CDPDK
+import CLayout
+import DPDK
+import IPsec
+import Wire
+
+/// Frames in, sorted: IPsec for this gateway to `inbound`, other IP to `policy`, the rest to the host or nowhere.
+enum ReceiveStage {
+  private static let ipv4Type = UInt16(0x0800).bigEndian
+  private static let ipv6Type = UInt16(0x86dd).bigEndian
+  private static let arpType = UInt16(0x0806).bigEndian
+  private static let macMask: UInt64 = 0xffff_ffff_ffff
+
+  /// The first `count` buffers of `received`, all of one port.
+  @inline(never)
+  static func run(_ w: WorkerPointer, port: Int, count: Int) {
+    let received = w.pointee.received
+    var i = 0
+    var bytes = 0
+    while i < count {
+      if i &+ 4 < count { cdpdk_prefetch_data(received[i &+ 4].unsafelyUnwrapped) }
+      let mbuf = received[i].unsafelyUnwrapped
+      i &+= 1
+      bytes &+= Int(mbuf.pointee.pkt_len)
+      frame(w, mbuf, port: port)
+    }
+    w.pointee.ports[port].count(.rxPackets, count)
+    w.pointee.ports[port].count(.rxBytes, bytes)
+    w.mark(.receive)
+  }
+
+  @inline(__always)
+  private static func frame(_ w: WorkerPointer, _ received: Mbuf, port: Int) {
+    var mbuf = received
+    let packet = w.nextPacket(mbuf, port: port, origin: .clear)
+    if mbuf.pointee.nb_segs != 1 {
+      guard let single = Segments.linearize(w, mbuf) else {
+        w.drop(packet, .multiSegment)
+        return
+      }
+      mbuf = single
+      packet.pointee.mbuf = mbuf
+    }
+    let length = Int(mbuf.pointee.data_len)
+    let frame = mbuf.data
+    guard length >= 14 else {
+      w.drop(packet, .frameTooShort)
+      return
+    }
+    let type = frame.loadUnaligned(fromByteOffset: 12, as: UInt16.self)
+    packet.pointee.ip = frame + 14
+    packet.pointee.length = Int32(truncatingIfNeeded: length &- 14)
+    let destination = frame.loadUnaligned(as: UInt64.self) & macMask
+    if destination != w.pointee.ports[port].mac {
+      otherDestination(w, packet, destination: destination, type: type)
+    } else if type == ipv4Type {
+      ipv4(w, packet)
+    } else if type == ipv6Type {
+      ipv6(w, packet)
+    } else {
+      otherType(w, packet, type: type)
+    }
+  }
+
+  /// Group and broadcast frames are the host's; frames for other stations are nobody's.
+  @inline(never)
+  private static func otherDestination(_ w: WorkerPointer, _ packet: PacketPointer, destination: UInt64, type: UInt16) {
+    guard destination & 1 == 1 else {
+      w.drop(packet, .notForUs)
+      return
+    }
+    guard type == arpType || type == ipv4Type || type == ipv6Type else {
+      w.drop(packet, .unknownEtherType)
+      return
+    }
+    HostStage.deliver(w, packet)
+  }
+
+  @inline(never)
+  private static func otherType(_ w: WorkerPointer, _ packet: PacketPointer, type: UInt16) {
+    w.pointee.ports[Int(packet.pointee.port)].count(.other, 1)
+    if type == arpType {
+      HostStage.deliver(w, packet)
+    } else {
+      w.drop(packet, .unknownEtherType)
+    }
+  }
+
+  @inline(__always)
+  private static func ipv4(_ w: WorkerPointer, _ packet: PacketPointer) {
+    if let reason = IPParser.ipv4(packet) {
+      w.drop(packet, reason)
+      return
+    }
+    // Cut off the link's padding: what follows works on the IP packet alone.
+    packet.pointee.mbuf.setLength(Int(packet.pointee.length) &+ 14)
+    w.sort(packet)
+  }
+
+  @inline(never)
+  private static func ipv6(_ w: WorkerPointer, _ packet: PacketPointer) {
+    if let reason = IPParser.ipv6(packet) {
+      w.drop(packet, reason)
+      return
+    }
+    packet.pointee.mbuf.setLength(Int(packet.pointee.length) &+ 14)
+    w.sort(packet)
+  }
+}
+
+extension UnsafeMutablePointer where Pointee == Worker {
+  /// A fresh entry of the burst's packets. A burst makes at most `burst` of them.
+  @inline(__always)
+  func nextPacket(_ mbuf: Mbuf, port: Int, origin: PacketOrigin) -> PacketPointer {
+    let packet = pointee.packets + pointee.packetCount
+    pointee.packetCount &+= 1
+    packet.pointee.mbuf = mbuf
+    packet.pointee.port = UInt16(truncatingIfNeeded: port)
+    packet.pointee.origin = origin
+    packet.pointee.depth = 0
+    packet.pointee.isEncapsulated = false
+    packet.pointee.sa = nil
+    packet.pointee.policy = nil
+    return packet
+  }
+
+  /// A parsed packet to the list of its next stage.
+  @inline(__always)
+  func sort(_ packet: PacketPointer) {
+    let number = packet.pointee.ipProtocol
+    if number == IPProtocol.esp || number == IPProtocol.ah || number == IPProtocol.ipcomp
+      || (number == IPProtocol.udp && packet.pointee.key.destination_port == 4500) || number == IPProtocol.ipip
+      || number == IPProtocol.ipv6
+    {
+      pointee.inbound.append(packet)
+    } else {
+      enqueueForPolicy(packet)
+    }
+  }
+
+  @inline(__always)
+  func enqueueForPolicy(_ packet: PacketPointer) {
+    let hash = FlowCache.hash(&packet.pointee.key)
+    packet.pointee.hash = hash
+    pointee.flows.prefetch(hash)
+    pointee.policy.append(packet)
+  }
+}

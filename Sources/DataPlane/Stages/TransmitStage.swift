@@ -1,0 +1,129 @@
+import CDPDK
+import CLayout
+import DPDK
+import IPsec
+import Routing
+import Synchronization
+import Wire
+
+/// Packets out by their adjacency: MTU, Ethernet header, the port's buffer. Buffers are flushed when full and at the end
+/// of each round.
+enum TransmitStage {
+  @inline(never)
+  static func run(_ w: WorkerPointer) {
+    let list = w.pointee.transmit
+    w.pointee.transmit.count = 0
+    var i = 0
+    while i < list.count {
+      let packet = list[i]
+      i &+= 1
+      let adjacency = w.pointee.adjacencies.adjacency(at: packet.pointee.adjacency)
+      if adjacency.pointee.kind != .forward || adjacency.pointee.state != .reachable {
+        ExceptionStage.run(w, packet)
+      } else if Int(packet.pointee.length) > Int(adjacency.pointee.mtu) {
+        TooBig.atTransmit(w, packet, adjacency)
+      } else {
+        send(w, packet, adjacency)
+      }
+    }
+    w.mark(.transmit)
+  }
+
+  @inline(__always)
+  static func send(_ w: WorkerPointer, _ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>) {
+    let mbuf = packet.pointee.mbuf
+    let frame = packet.pointee.ip - 14
+    adjacency.pointee.writeEthernetHeader(to: frame)
+    mbuf.pointee.data_off = UInt16(truncatingIfNeeded: frame - mbuf.pointee.buf_addr.unsafelyUnwrapped)
+    mbuf.setLength(Int(packet.pointee.length) &+ 14)
+    enqueue(w, mbuf, port: Int(adjacency.pointee.port))
+  }
+
+  /// A finished frame into its port's buffer.
+  @inline(__always)
+  static func enqueue(_ w: WorkerPointer, _ mbuf: Mbuf, port: Int) {
+    let count = w.pointee.ports[port].txCount
+    w.pointee.ports[port].tx[count] = mbuf
+    w.pointee.ports[port].txCount = count &+ 1
+    if count &+ 1 == Worker.txCapacity { flush(w, port: port) }
+  }
+
+  @inline(__always)
+  static func flushAll(_ w: WorkerPointer) {
+    var port = 0
+    while port < w.pointee.portCount {
+      if w.pointee.ports[port].txCount > 0 { flush(w, port: port) }
+      port &+= 1
+    }
+  }
+
+  @inline(never)
+  static func flush(_ w: WorkerPointer, port: Int) {
+    let p = w.pointee.ports + port
+    let count = p.pointee.txCount
+    p.pointee.txCount = 0
+    var bytes = 0
+    var i = 0
+    while i < count {
+      bytes &+= Int(p.pointee.tx[i].unsafelyUnwrapped.pointee.pkt_len)
+      i &+= 1
+    }
+    var sent = 0
+    if p.pointee.hasTx {
+      sent = Int(cdpdk_tx_burst(p.pointee.id, p.pointee.txQueue, p.pointee.tx, UInt16(count)))
+      // A full ring empties in microseconds: a few tries cost less than the packets.
+      var tries = 0
+      while sent < count && tries < 16 {
+        rte_pause()
+        sent &+= Int(
+          cdpdk_tx_burst(p.pointee.id, p.pointee.txQueue, p.pointee.tx + sent, UInt16(count &- sent)))
+        tries &+= 1
+      }
+    } else if let ring = p.pointee.handoff {
+      sent = Int(cdpdk_ring_enqueue(ring, p.pointee.tx, UInt32(count)))
+    }
+    if sent < count { refused(w, p, from: sent, to: count, bytes: &bytes) }
+    // Who hands off does not count: the owner of the queue does.
+    if p.pointee.hasTx {
+      p.pointee.count(.txPackets, sent)
+      p.pointee.count(.txBytes, bytes)
+    }
+  }
+
+  @inline(never)
+  private static func refused(
+    _ w: WorkerPointer, _ p: UnsafeMutablePointer<WorkerPort>, from sent: Int, to count: Int, bytes: inout Int
+  ) {
+    var i = sent
+    while i < count {
+      bytes &-= Int(p.pointee.tx[i].unsafelyUnwrapped.pointee.pkt_len)
+      i &+= 1
+    }
+    let reason: DropReason = p.pointee.hasTx ? .transmitFull : p.pointee.handoff != nil ? .handoffFull : .portDown
+    (w.pointee.drops + Int(reason.rawValue)).add(count &- sent)
+    cdpdk_free_bulk(p.pointee.tx + sent, UInt32(count &- sent))
+  }
+
+  /// Frames that workers without a queue of their own left here.
+  @inline(__always)
+  static func drainHandoffs(_ w: WorkerPointer) -> Int {
+    var total = 0
+    var port = 0
+    while port < w.pointee.portCount {
+      let p = w.pointee.ports + port
+      if p.pointee.hasTx, let ring = p.pointee.handoff { total &+= drain(w, ring, port: port) }
+      port &+= 1
+    }
+    return total
+  }
+
+  @inline(never)
+  private static func drain(_ w: WorkerPointer, _ ring: OpaquePointer, port: Int) -> Int {
+    let p = w.pointee.ports + port
+    if p.pointee.txCount > 0 { flush(w, port: port) }
+    let count = Int(cdpdk_ring_dequeue(ring, p.pointee.tx, UInt32(Worker.txCapacity)))
+    p.pointee.txCount = count
+    if count > 0 { flush(w, port: port) }
+    return count
+  }
+}

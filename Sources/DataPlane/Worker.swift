@@ -1,0 +1,156 @@
+import CDPDK
+import CLayout
+import DPDK
+import Engines
+import IPsec
+import Routing
+import Synchronization
+import Wire
+
+@usableFromInline typealias WorkerPointer = UnsafeMutablePointer<Worker>
+@usableFromInline typealias PacketPointer = UnsafeMutablePointer<Packet>
+
+/// What all workers read and the control thread writes. One cache line of its own.
+public struct SharedState: ~Copyable {
+  /// Workers leave their loops.
+  public let stop = Atomic<Bool>(false)
+  /// Seconds since the gateway started, plus 1: 0 stays "never".
+  public let clock = Atomic<UInt32>(1)
+  /// Bumped after each change of routes, addresses or ports' MTUs.
+  public let routingGeneration = Atomic<UInt32>(0)
+  /// Cycles by stage are taken.
+  public let profiling = Atomic<Bool>(false)
+  /// Fragments of tunnelled packets are made before (false) or after (true) encryption.
+  public let fragmentAfter = Atomic<Bool>(false)
+
+  public init() {}
+}
+
+/// One port as one worker sees it.
+@usableFromInline
+struct WorkerPort {
+  /// DPDK's number.
+  var id: UInt16
+  var rxQueue: UInt16
+  var hasRx: Bool
+  var txQueue: UInt16
+  var hasTx: Bool
+  var hasHost: Bool
+  /// The six octets of its address as the low bits of a word loaded from a frame.
+  var mac: UInt64
+  /// Frames that wait for `flush`; `Worker.txCapacity` of them.
+  var tx: UnsafeMutablePointer<Mbuf?>
+  var txCount: Int
+  /// Without a TX queue of its own, the worker hands frames to the one that has; that one drains this ring.
+  var handoff: OpaquePointer?
+  /// To the host thread.
+  var hostRing: OpaquePointer?
+  var counters: UnsafeMutablePointer<Counter>
+
+  func count(_ index: PortCounters.Index, _ n: Int) { (counters + index.rawValue).add(n) }
+}
+
+/// Everything that one polling core works with. Reached through one pointer; plain memory, no references.
+/// Owned by its worker while it runs; the control thread reads the counters.
+public struct Worker {
+  @usableFromInline static let txCapacity = 64
+
+  let id: Int
+  /// The most packets taken at once.
+  let burst: Int
+  let shared: UnsafeMutablePointer<SharedState>
+  let ports: UnsafeMutablePointer<WorkerPort>
+  let portCount: Int
+
+  // Scratch of a burst.
+  let received: UnsafeMutablePointer<Mbuf?>
+  let packets: PacketPointer
+  let jobs: UnsafeMutablePointer<CryptoJob>
+  let freed: UnsafeMutablePointer<Mbuf?>
+  var freedCount = 0
+  var packetCount = 0
+  /// Inbound IPsec that waits for its SA, and then for its engine.
+  var inbound: PacketList
+  /// Clear packets that wait for their policy.
+  var policy: PacketList
+  /// Packets to protect.
+  var outbound: PacketList
+  /// Packets that go out by an adjacency.
+  var transmit: PacketList
+  /// Packets that wait for their job's outcome, by job.
+  var sealed: PacketList
+
+  // Tables.
+  let sad: SADReader
+  let spd: SPDReader
+  let fib: FIB
+  let adjacencies: AdjacencyTable
+  var flows: FlowCache
+
+  // What it counts and tells.
+  let drops: UnsafeMutablePointer<Counter>
+  let saCounters: SlotCounters
+  let policyCounters: SlotCounters
+  let statistics: UnsafeMutablePointer<Counter>
+  let events: EventRing
+  /// Frames from the host thread: what the kernel sent, and packets whose next hop was found.
+  let fromHost: OpaquePointer?
+  /// Packets that wait for a neighbour or an SA: to the host thread.
+  let waiting: OpaquePointer?
+  let pool: OpaquePointer
+
+  var random: RandomPool
+  var icmpBucket: TokenBucket
+  /// Seconds, as `SharedState.clock`, read once a burst.
+  var now: UInt32 = 1
+  /// Of policies and routes together, and of routes alone (not 0).
+  var generation: UInt32 = 0
+  var routing: UInt32 = 1
+  var profiling = false
+  var lastMark: UInt64 = 0
+  var identification: UInt16
+
+  enum Statistic: Int, CaseIterable {
+    case loops, idleLoops, bursts, packets, cycles, busyCycles, sequenceHandoffs
+    case stages  // and one for each stage
+    static var count: Int { Statistic.stages.rawValue + Stage.allCases.count }
+  }
+
+  @inline(__always)
+  func count(_ statistic: Statistic, _ n: Int) { (statistics + statistic.rawValue).add(n) }
+}
+
+extension UnsafeMutablePointer where Pointee == Worker {
+  /// Counts the reason and gives the buffer back at the end of the burst.
+  @inline(__always)
+  func drop(_ packet: PacketPointer, _ reason: DropReason) {
+    (pointee.drops + Int(reason.rawValue)).increment()
+    free(packet.pointee.mbuf)
+  }
+
+  @inline(__always)
+  func free(_ mbuf: Mbuf) {
+    pointee.freed[pointee.freedCount] = mbuf
+    pointee.freedCount &+= 1
+    if pointee.freedCount == Worker.txCapacity { releaseFreed() }
+  }
+
+  @inline(never)
+  func releaseFreed() {
+    cdpdk_free_bulk(pointee.freed, UInt32(pointee.freedCount))
+    pointee.freedCount = 0
+  }
+
+  /// Charges the cycles since the last mark to a stage.
+  @inline(__always)
+  func mark(_ stage: Stage) {
+    if pointee.profiling { charge(stage) }
+  }
+
+  @inline(never)
+  private func charge(_ stage: Stage) {
+    let now = cdpdk_cycles()
+    (pointee.statistics + Worker.Statistic.stages.rawValue + stage.rawValue).add(Int(now &- pointee.lastMark))
+    pointee.lastMark = now
+  }
+}
