@@ -79,7 +79,8 @@ class Namespace:
 
     def popen(self, *argv, **options):
         """Starts a command that delete() will end."""
-        options.setdefault("stdin", subprocess.DEVNULL)
+        for stream in ("stdin", "stdout", "stderr"):
+            options.setdefault(stream, subprocess.DEVNULL)
         # Its own session: neither Ctrl-C nor a closed terminal reaches it before we decide.
         options.setdefault("start_new_session", True)
         process = subprocess.Popen(["ip", "netns", "exec", self.name, *map(str, argv)], **options)

@@ -1,6 +1,7 @@
 """Deploy/quickstart after the build: lay the cables, start, show, clean up."""
 
 import argparse
+import atexit
 import fcntl
 import pathlib
 import shutil
@@ -191,6 +192,7 @@ def start(options):
         print("\nquickstart: interrupted", file=sys.stderr)
     finally:
         if done and options.keep:
+            atexit.unregister(quickstart.lab.close)
             KEPT.touch()
             quickstart.explain()
         else:

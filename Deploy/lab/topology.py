@@ -1,14 +1,16 @@
 """The networks that the gateways are put into. Addresses are those of the example this project grew from."""
 
+import atexit
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
 
 from .gateway import Gateway, Port, StaticSA
-from .namespace import CommandFailed, Namespace, stop_process, veth, wait_for
+from .namespace import CommandFailed, Namespace, remove_namespace, run, stop_process, veth, wait_for
 
 LAN1, LAN2 = "192.168.60.0/24", "172.20.1.0/24"
 HOST1, HOST2 = "192.168.60.10", "172.20.1.10"
@@ -24,6 +26,14 @@ def worker_cores():
     return (cores[1], cores[2]) if len(cores) > 2 else (cores[0], cores[-1])
 
 
+def remove_stale():
+    """Deletes what runs of these tests that were killed have left: namespaces named after a process that is gone."""
+    for name in run("ip", "netns", "list").stdout.split():
+        named = re.fullmatch(r"gwt(\d+)-\w+", name)
+        if named and not os.path.exists(f"/proc/{named[1]}"):
+            remove_namespace(name)
+
+
 class Lab:
     """Namespaces, gateways and a folder of their own. A context: nothing is left behind when it is left."""
 
@@ -34,6 +44,8 @@ class Lab:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.spaces = {}
         self.gateways = {}
+        # However the program ends, short of kill -9.
+        atexit.register(self.close)
 
     def space(self, name, **options):
         self.spaces[name] = Namespace(self.prefix + name, **options)
@@ -49,6 +61,9 @@ class Lab:
                 gateway.stop(grace=5)
         for space in self.spaces.values():
             space.delete()
+        self.gateways.clear()
+        self.spaces.clear()
+        atexit.unregister(self.close)
         if not self.keep_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 

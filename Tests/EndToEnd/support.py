@@ -42,7 +42,7 @@ class EndToEndTest(unittest.TestCase):
             raise
         except Exception as error:
             if self.lab:
-                raise self.failureException(f"{error}\n{self.lab.logs()}") from error
+                error.add_note(self.lab.logs())
             raise
 
 

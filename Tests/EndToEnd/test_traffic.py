@@ -7,6 +7,8 @@ from lab.capture import Capture, count_packets, esp_key_options, tshark
 from lab.topology import GW1, GW2, GW2_LAN, HOST1, HOST2, iperf3, ping
 from support import TwoGatewaysTest
 
+DO_NOT_DISCOVER = (0, 10, 0)  # IP_MTU_DISCOVER = IP_PMTUDISC_DONT: no DF, so the gateway has to fragment
+
 
 class Traffic(TwoGatewaysTest):
     def test_ping_and_counters_agree(self):
@@ -37,6 +39,7 @@ class Traffic(TwoGatewaysTest):
         sender = self.lab.lan1.udp_socket(HOST1)
         self.addCleanup(receiver.close)
         self.addCleanup(sender.close)
+        sender.setsockopt(*DO_NOT_DISCOVER)
         for size in list(range(32, 1473, 13)) + [1400, 1450, 1471, 1472]:
             payload = hashlib.shake_128(str(size).encode()).digest(size)
             sender.sendto(payload, (HOST2, 7000))
@@ -47,7 +50,7 @@ class Traffic(TwoGatewaysTest):
         sender = self.lab.lan1.udp_socket(HOST1)
         self.addCleanup(receiver.close)
         self.addCleanup(sender.close)
-        sender.setsockopt(0, 10, 0)  # IP_MTU_DISCOVER: IP_PMTUDISC_DONT
+        sender.setsockopt(*DO_NOT_DISCOVER)
         for size in (1473, 2000, 4000, 8000):
             payload = hashlib.shake_128(str(size).encode()).digest(size)
             sender.sendto(payload, (HOST2, 7001))
