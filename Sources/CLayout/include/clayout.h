@@ -176,6 +176,19 @@ _Static_assert(sizeof(gw_policy) == 192, "three lines");
 _Static_assert(offsetof(gw_policy, sa) == 0, "AtomicFields");
 _Static_assert(offsetof(gw_policy, acquire_pending) == 48, "AtomicFields");
 
+/* One tuple of the SPD: the policies whose selectors have these prefix lengths and kinds of protocol and ports, in a hash
+ * table of their own. Immutable. */
+enum gw_tuple_flag { GW_TUPLE_PROTOCOL = 1, GW_TUPLE_SOURCE_PORT = 2, GW_TUPLE_DESTINATION_PORT = 4 };
+typedef struct gw_tuple {
+  uint64_t rank;                /* no policy in it ranks before this */
+  void *index;                  /* HashIndex root */
+  uint32_t source_mask, destination_mask;     /* IPv4 */
+  uint8_t source_length, destination_length;
+  uint8_t flags;                /* enum gw_tuple_flag: what the selectors name exactly */
+  uint8_t reserved[5];
+} gw_tuple;
+_Static_assert(sizeof(gw_tuple) == 32, "two to a line");
+
 /* One worker's counts of one SA or policy; written by that worker alone (relaxed stores), read by the control thread. */
 typedef struct gw_counters {
   uint64_t packets, bytes;
@@ -188,13 +201,14 @@ _Static_assert(offsetof(gw_counters, last_used) == 16, "AtomicFields");
 /* One entry of a worker's flow cache: what was decided for this very key. Owned by that worker. */
 typedef struct gw_flow_entry {
   gw_flow_key key;
-  struct gw_policy *policy;     /* NULL: no policy matches */
+  struct gw_policy *policy;     /* to protect: the outbound policy; other actions: the inbound one, for its counters */
   uint32_t generation;          /* of the tables it was decided on; another one: the entry is void */
   uint32_t adjacency;
   uint32_t sa_serial;           /* inbound: the SA that was last found to satisfy the policy */
   uint8_t action;               /* the caller's */
   uint8_t in_use;
-  uint16_t reserved;
+  uint8_t reason;               /* the caller's: why it drops */
+  uint8_t reserved;
 } gw_flow_entry;
 _Static_assert(offsetof(gw_flow_entry, policy) == 40, "flow entry");
 _Static_assert(sizeof(gw_flow_entry) == 64, "one line");

@@ -1,0 +1,138 @@
+import CLayout
+import Wire
+
+/// The SAD as workers see it: (SPI, destination, protocol) → SA (RFC 4301 4.1). A plain value; copying is free. The memory
+/// belongs to the `SAD`, which must outlive every reader. A found SA is valid until the worker's next quiescent state.
+///
+/// An entry's key is (SPI : 32, IPv4 destination or a fold of the IPv6 one : 32), its value (IPv6 : 8, protocol : 8,
+/// SA pointer : 48): for IPv4 that is the exact identity and the SA itself is not read.
+public struct SADReader: Sendable {
+  @usableFromInline let index: HashIndexReader
+
+  @inlinable init(index: HashIndexReader) { self.index = index }
+
+  /// - Parameters:
+  ///   - spi: in network byte order, as it stands in the packet.
+  ///   - destination4: in host byte order.
+  @inlinable @inline(__always)
+  public func lookup(spi: UInt32, destination4: UInt32, saProtocol: UInt8) -> UnsafeMutablePointer<gw_sa>? {
+    let wanted = UInt64(saProtocol)
+    let value = index.first(key: Self.key(spi, destination4)) { $0 >> 48 == wanted }
+    return Self.pointer(value)
+  }
+
+  /// IPv6: the destination's halves in host byte order.
+  @inlinable @inline(__always)
+  public func lookup(
+    spi: UInt32, destinationHigh: UInt64, destinationLow: UInt64, saProtocol: UInt8
+  ) -> UnsafeMutablePointer<gw_sa>? {
+    let wanted = UInt64(saProtocol) | 0x100
+    let value = index.first(key: Self.key(spi, Self.fold(destinationHigh, destinationLow))) {
+      guard $0 >> 48 == wanted, let sa = Self.pointer($0) else { return false }
+      return sa.pointee.destination_low == destinationLow && sa.pointee.destination_high == destinationHigh
+    }
+    return Self.pointer(value)
+  }
+
+  /// Brings near the line that `lookup` will read first.
+  @inlinable @inline(__always)
+  public func prefetch(spi: UInt32, destination4: UInt32) { index.prefetch(key: Self.key(spi, destination4)) }
+
+  @inlinable @inline(__always)
+  public func prefetch(spi: UInt32, destinationHigh: UInt64, destinationLow: UInt64) {
+    index.prefetch(key: Self.key(spi, Self.fold(destinationHigh, destinationLow)))
+  }
+
+  @inlinable @inline(__always)
+  static func key(_ spi: UInt32, _ destination: UInt32) -> UInt64 { UInt64(spi) << 32 | UInt64(destination) }
+
+  @inlinable @inline(__always)
+  static func fold(_ high: UInt64, _ low: UInt64) -> UInt32 {
+    UInt32(truncatingIfNeeded: ((high ^ (low << 23 | low >> 41)) &* 0x9e37_79b9_7f4a_7c15) >> 32)
+  }
+
+  @inlinable @inline(__always)
+  static func pointer(_ value: UInt64) -> UnsafeMutablePointer<gw_sa>? {
+    UnsafeMutablePointer(bitPattern: UInt(truncatingIfNeeded: value & 0xffff_ffff_ffff))
+  }
+}
+
+/// The SAD's owner: control thread only. It does not own the SAs.
+public final class SAD {
+  private let index: HashIndex
+  private let reclaimer: any Reclaimer
+
+  /// - Parameter capacity: SAs that fit before the table first grows (it doubles then).
+  public init(capacity: Int = 0, reclaimer: any Reclaimer) {
+    self.reclaimer = reclaimer
+    index = HashIndex(
+      capacity: capacity, seed: UInt64.random(in: 0...UInt64.max), reclaimer: reclaimer)
+  }
+
+  public var reader: SADReader { SADReader(index: index.reader) }
+  public var count: Int { index.count }
+  /// Bytes held, SAs not counted.
+  public var footprint: Int { index.footprint }
+
+  /// Publishes an SA. False if one with its identity stands. Its identity must not change while it is in the table.
+  public func insert(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+    guard lookup(like: sa) == nil else { return false }
+    index.insert(key: Self.key(sa), value: Self.value(sa))
+    return true
+  }
+
+  /// Puts `new` into the place of `old`, which has the same identity: readers see the one or the other.
+  /// `free` runs when none can hold `old` any more: by the caller, who retires it.
+  public func replace(_ old: UnsafeMutablePointer<gw_sa>, by new: UnsafeMutablePointer<gw_sa>) -> Bool {
+    precondition(Self.key(old) == Self.key(new))
+    return index.replace(key: Self.key(old), value: Self.value(old), by: Self.value(new))
+  }
+
+  /// Unpublishes an SA; `free` runs when no reader can hold it any more. False if it is not in the table.
+  public func remove(_ sa: UnsafeMutablePointer<gw_sa>, free: @escaping () -> Void = {}) -> Bool {
+    guard let release = index.remove(key: Self.key(sa), value: Self.value(sa)) else { return false }
+    reclaimer.retire {
+      release()
+      free()
+    }
+    return true
+  }
+
+  /// The SA that stands under an identity.
+  public func lookup(spi: UInt32, destination: IPAddress, saProtocol: UInt8) -> UnsafeMutablePointer<gw_sa>? {
+    switch destination {
+    case .v4(let address):
+      reader.lookup(spi: spi.bigEndian, destination4: address.rawValue, saProtocol: saProtocol)
+    case .v6(let address):
+      reader.lookup(
+        spi: spi.bigEndian, destinationHigh: address.high, destinationLow: address.low, saProtocol: saProtocol)
+    }
+  }
+
+  private func lookup(like sa: UnsafeMutablePointer<gw_sa>) -> UnsafeMutablePointer<gw_sa>? {
+    if Self.isV6(sa) {
+      return reader.lookup(
+        spi: sa.pointee.spi, destinationHigh: sa.pointee.destination_high, destinationLow: sa.pointee.destination_low,
+        saProtocol: sa.pointee.sa_protocol)
+    }
+    return reader.lookup(
+      spi: sa.pointee.spi, destination4: UInt32(truncatingIfNeeded: sa.pointee.destination_low),
+      saProtocol: sa.pointee.sa_protocol)
+  }
+
+  private static func isV6(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+    sa.pointee.flags & GW_SA_OUTER_V6.rawValue != 0
+  }
+
+  private static func key(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
+    let (high, low) = (sa.pointee.destination_high, sa.pointee.destination_low)
+    let destination = isV6(sa) ? SADReader.fold(high, low) : UInt32(truncatingIfNeeded: low)
+    return SADReader.key(sa.pointee.spi, destination)
+  }
+
+  private static func value(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
+    let address = UInt64(UInt(bitPattern: sa))
+    precondition(address >> 48 == 0)
+    return UInt64(sa.pointee.sa_protocol) << 48 | (isV6(sa) ? 1 << 56 : 0) | address
+  }
+}
