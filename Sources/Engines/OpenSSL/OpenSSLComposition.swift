@@ -37,7 +37,7 @@ enum OpenSSLComposition {
         let record = job.pointee.session.assumingMemoryBound(to: ComposedRecord<MAC>.self)
         let succeeded =
           MAC.authenticate(job, record, into: tag)
-          && CRYPTO_memcmp(tag, job.pointee.icv, Int(record.pointee.head.icvLength)) == 0 && decrypt(job, record)
+          && crypto_icv_equal(tag, job.pointee.icv, record.pointee.head.icvLength) != 0 && decrypt(job, record)
         job.pointee.succeeded = succeeded ? 1 : 0
         index &+= 1
       }

@@ -103,8 +103,8 @@ private struct SessionMaker {
     do {
       for worker in 0..<workers {
         let head = memory.record(worker).assumingMemoryBound(to: OpenSSLRecord.self)
-        head.pointee.ivLength = Int32(transform.encryption.nonceLength)
-        head.pointee.icvLength = Int32(transform.icvLength)
+        head.pointee.ivLength = UInt32(transform.encryption.nonceLength)
+        head.pointee.icvLength = UInt32(transform.icvLength)
         head.pointee.blockMask = UInt32(transform.encryption.blockLength - 1)
         try keyCipher(head)
         try keyMAC(head)

@@ -11,8 +11,8 @@ struct OpenSSLRecord {
   /// The MAC's own context, where it is made of a cipher (XCBC, CMAC, GMAC).
   var macCipher: OpenSSLTable?
   var macContext: UnsafeMutableRawPointer?
-  var ivLength: Int32
-  var icvLength: Int32
+  var ivLength: UInt32
+  var icvLength: UInt32
   /// The cipher's block less one.
   var blockMask: UInt32
 

@@ -1,0 +1,131 @@
+import CCrypto
+import CIPsecMB
+import COpenSSL
+import Synchronization
+
+/// intel-ipsec-mb: GCM and GMAC by its direct functions, the others through one multi-buffer manager a worker. Its
+/// sessions may not outlive it.
+public final class IPsecMBEngine: CryptoEngine {
+  public var name: String { "ipsec-mb" }
+
+  private struct Workers: @unchecked Sendable {
+    var all: [UnsafeMutablePointer<IPsecMBWorker>]
+  }
+  private let workers = Mutex(Workers(all: []))
+  /// One that is never given jobs, for key schedules and function pointers.
+  private let spare: Workers
+  private var keying: UnsafeMutablePointer<IPsecMBWorker> { spare.all[0] }
+
+  /// Nil where the library does not know the CPU.
+  public init?() {
+    guard let keying = IPsecMBWorker.make() else { return nil }
+    spare = Workers(all: [keying])
+  }
+
+  deinit {
+    IPsecMBWorker.release(keying)
+    for worker in workers.withLock({ Workers(all: $0.all) }).all { IPsecMBWorker.release(worker) }
+  }
+
+  public func supports(_ transform: CryptoTransform) -> Bool {
+    guard transform.isMeaningful else { return false }
+    return switch transform.encryption {
+    case .camelliaCBC: false
+    // Nothing to do: left to the OpenSSL engine.
+    case .null: transform.authentication != nil
+    case .aesCCM16, .aesCCM12, .aesCCM8: transform.cipherKey.count != 24
+    default: true
+    }
+  }
+
+  public func makeSession(
+    _ transform: CryptoTransform, direction: CryptoDirection, workers: Int
+  ) throws(CryptoEngineError) -> CryptoSession {
+    try transform.check()
+    guard supports(transform) else { throw .unsupported("\(transform.encryption)") }
+    switch (transform.encryption, transform.authentication) {
+    case (.aesGCM16, _), (.aesGCM12, _), (.aesGCM8, _):
+      return gcm(transform, direction, direction == .seal ? IPsecMBGCM.seal : IPsecMBGCM.open)
+    case (.aesGMAC, _):
+      return gcm(transform, direction, direction == .seal ? IPsecMBGCM.sealESP : IPsecMBGCM.openESP)
+    case (_, .aesGMAC):
+      return gcm(transform, direction, direction == .seal ? IPsecMBGCM.sealAH : IPsecMBGCM.openAH)
+    default:
+      return try multiBuffer(transform, direction, workers)
+    }
+  }
+
+  /// One record for all workers: stride 0.
+  private func gcm(
+    _ transform: CryptoTransform, _ direction: CryptoDirection, _ burst: @escaping CryptoBurst
+  ) -> CryptoSession {
+    let offset = IPsecMBGCMRecord.keyOffset
+    let memory = SessionMemory(record: offset + ipsecmb_gcm_key_size, count: 1)
+    let key = transform.encryption == .null ? transform.macKey : transform.cipherKey
+    let manager = keying.pointee.manager.pointee
+    let isSeal = direction == .seal
+    var record = IPsecMBGCMRecord(icvLength: UInt32(transform.icvLength))
+    let schedule = OpaquePointer(memory.base + offset)
+    switch key.count {
+    case 16:
+      manager.gcm128_pre(key.baseAddress, schedule)
+      record.run = isSeal ? manager.gcm128_enc : manager.gcm128_dec
+      record.start = manager.gmac128_init
+      record.update = manager.gmac128_update
+      record.finish = manager.gmac128_finalize
+    case 24:
+      manager.gcm192_pre(key.baseAddress, schedule)
+      record.run = isSeal ? manager.gcm192_enc : manager.gcm192_dec
+      record.start = manager.gmac192_init
+      record.update = manager.gmac192_update
+      record.finish = manager.gmac192_finalize
+    default:
+      manager.gcm256_pre(key.baseAddress, schedule)
+      record.run = isSeal ? manager.gcm256_enc : manager.gcm256_dec
+      record.start = manager.gmac256_init
+      record.update = manager.gmac256_update
+      record.finish = manager.gmac256_finalize
+    }
+    memory.base.assumingMemoryBound(to: IPsecMBGCMRecord.self).initialize(to: record)
+    return CryptoSession(
+      burst: burst, base: memory.base, stride: 0, footprint: memory.footprint,
+      destroyer: { SessionMemory.of($0).release() })
+  }
+
+  private func multiBuffer(
+    _ transform: CryptoTransform, _ direction: CryptoDirection, _ count: Int
+  ) throws(CryptoEngineError) -> CryptoSession {
+    let memory = SessionMemory(record: MemoryLayout<IPsecMBRecord>.size, count: count, shared: IPsecMBKeys.size)
+    let keys = IPsecMBKeys(base: memory.sharedBase, manager: keying.pointee.manager)
+    var record = IPsecMBRecord(worker: keying, transform: transform, isSeal: direction == .seal)
+    keys.expand(transform, into: &record)
+    do {
+      for (index, worker) in try managers(count).enumerated() {
+        record.worker = worker
+        memory.record(index).assumingMemoryBound(to: IPsecMBRecord.self).initialize(to: record)
+      }
+    } catch {
+      memory.release()
+      throw error
+    }
+    let burst =
+      if transform.encryption.isAEAD {
+        direction == .seal ? IPsecMBBurst.sealAEAD : IPsecMBBurst.openAEAD
+      } else {
+        direction == .seal ? IPsecMBBurst.sealComposed : IPsecMBBurst.openComposed
+      }
+    return CryptoSession(
+      burst: burst, base: memory.base, stride: memory.stride, footprint: memory.footprint,
+      destroyer: { SessionMemory.of($0).release() })
+  }
+
+  /// The managers of workers 0..<count, made when first asked for.
+  private func managers(_ count: Int) throws(CryptoEngineError) -> [UnsafeMutablePointer<IPsecMBWorker>] {
+    let made = workers.withLock { workers in
+      while workers.all.count < count, let worker = IPsecMBWorker.make() { workers.all.append(worker) }
+      return Workers(all: Array(workers.all.prefix(count)))
+    }
+    guard made.all.count == count else { throw .library("ipsec-mb made no manager") }
+    return made.all
+  }
+}
