@@ -96,8 +96,12 @@ let package = Package(
     .testTarget(name: "DataPlaneTests", dependencies: ["DataPlane"], swiftSettings: dpdk),
     .testTarget(name: "KeyManagementTests", dependencies: ["KeyManagement", "CLinux", "Engines", "IPsec", "Wire"]),
     .testTarget(name: "ConfigurationTests", dependencies: ["ConfigurationFiles"], exclude: ["Golden"]),
-    .testTarget(name: "ControlAPITests", dependencies: ["ControlAPI"]),
-    .testTarget(name: "ControlPlaneTests", dependencies: ["ControlPlane"], swiftSettings: dpdk),
+    // A gateway without packets, for the tests of the API's server, client and tools.
+    .target(
+      name: "ControlAPITesting", dependencies: ["ControlAPI", "Wire", "Engines", "IPsec"],
+      path: "Tests/ControlAPITesting"),
+    .testTarget(name: "ControlAPITests", dependencies: ["ControlAPI", "ControlAPITesting"]),
+    .testTarget(name: "ControlPlaneTests", dependencies: ["ControlPlane", "ControlAPITesting"], swiftSettings: dpdk),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -4,16 +4,16 @@ import IPsec
 import Wire
 
 /// Values with every field set to something other than its default.
-enum Samples {
-  static let key = SecretBytes((0..<32).map { UInt8($0 + 0xa0) })
+public enum Samples {
+  public static let key = SecretBytes((0..<32).map { UInt8($0 + 0xa0) })
 
-  static var selector: Selector {
+  public static var selector: Selector {
     Selector(
       source: IPPrefix("192.168.60.0/24")!, destination: IPPrefix("172.20.1.0/24")!, ipProtocol: 6,
       sourcePorts: 1024...2048, destinationPorts: 443...443)
   }
 
-  static var sa: SAParameters {
+  public static var sa: SAParameters {
     var sa = SAParameters(
       spi: 0xdead_beef, source: IPAddress("198.51.100.1")!, destination: IPAddress("2001:db8::2")!, saProtocol: .ah,
       mode: .transport,
@@ -43,7 +43,7 @@ enum Samples {
     return sa
   }
 
-  static var record: SARecord {
+  public static var record: SARecord {
     var record = SARecord(parameters: sa, state: .dying)
     record.usage = usage
     record.sequence = 1 << 33
@@ -62,7 +62,7 @@ enum Samples {
     return record
   }
 
-  static var usage: Usage {
+  public static var usage: Usage {
     var usage = Usage()
     usage.packets = 1
     usage.bytes = 2
@@ -72,13 +72,13 @@ enum Samples {
     return usage
   }
 
-  static var template: SATemplate {
+  public static var template: SATemplate {
     SATemplate(
       saProtocol: .ipcomp, mode: .transport, source: IPAddress("198.51.100.1")!,
       destination: IPAddress("198.51.100.2")!, requestID: 3, spi: 4, isOptional: true)
   }
 
-  static var policy: PolicyRecord {
+  public static var policy: PolicyRecord {
     var policy = PolicyParameters(
       direction: .out, selector: selector, type: .dontacq, saProtocol: .ah, templates: [template], owner: .pfkey(3))
     policy.priority = 0
