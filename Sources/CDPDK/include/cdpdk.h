@@ -176,6 +176,14 @@ typedef void (*cdpdk_log_handler)(uint32_t level, const char *text, size_t lengt
 /// Replaces stderr and syslog as the destination of DPDK's log; 0 or -errno.
 int cdpdk_log_capture(cdpdk_log_handler handler);
 
+/// Standard output and error of the process, diverted into memory while EAL initialises.
+typedef struct cdpdk_output {
+  int memory, out, error;
+} cdpdk_output;
+int cdpdk_output_divert(cdpdk_output *saved);
+/// Restores both; what was written meanwhile, to be freed by the caller, or NULL.
+char *cdpdk_output_restore(cdpdk_output *saved);
+
 /// Affinity of the calling thread as a bit mask of `words` 64-bit words; 0 or an errno.
 int cdpdk_affinity_get(uint64_t *mask, int words);
 int cdpdk_affinity_set(const uint64_t *mask, int words);

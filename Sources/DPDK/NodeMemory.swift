@@ -1,0 +1,25 @@
+import CLinux
+import Foundation
+
+/// Zeroed memory on a NUMA node, page-aligned, for what one worker alone writes. Falls back to any node.
+public enum NodeMemory {
+  private static let hasNUMA = numa_available() >= 0
+
+  /// Nodes of the machine; 1 without NUMA.
+  public static var nodes: Int { hasNUMA ? Int(numa_max_node()) + 1 : 1 }
+
+  /// The node of a core; -1: not known.
+  public static func node(ofCore core: Int) -> Int { hasNUMA ? Int(numa_node_of_cpu(Int32(clamping: core))) : -1 }
+
+  /// Freed with `free`. Never nil: traps when the machine is out of memory.
+  public static func allocate(byteCount: Int, node: Int) -> UnsafeMutableRawPointer {
+    precondition(byteCount > 0)
+    if hasNUMA, node >= 0, node < nodes, let memory = numa_alloc_onnode(byteCount, Int32(node)) { return memory }
+    let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let memory, memory != MAP_FAILED else { preconditionFailure("out of memory: \(byteCount) bytes") }
+    return memory
+  }
+
+  /// numa_free is munmap too.
+  public static func free(_ memory: UnsafeMutableRawPointer, byteCount: Int) { munmap(memory, byteCount) }
+}
