@@ -1,7 +1,7 @@
 import Wire
 
 /// An address of the gateway with the length of the subnet that it stands in.
-public struct InterfaceAddress: Hashable, Sendable, LosslessStringConvertible {
+public struct LocalAddress: Hashable, Sendable, LosslessStringConvertible {
   public let address: IPAddress
   public let length: UInt8
 
@@ -38,11 +38,11 @@ public struct Interface: Hashable, Sendable {
   public var mtu: UInt32
   /// Down: its subnets and the routes through it are withdrawn; its addresses stay the gateway's.
   public var isUp: Bool
-  public var addresses: [InterfaceAddress]
+  public var addresses: [LocalAddress]
 
   public init(
     port: UInt16, name: String, mac: MACAddress, mtu: UInt32 = 1500, isUp: Bool = true,
-    addresses: [InterfaceAddress] = []
+    addresses: [LocalAddress] = []
   ) {
     self.port = port
     self.name = name
@@ -53,5 +53,5 @@ public struct Interface: Hashable, Sendable {
   }
 
   /// The subnet on this port that an address belongs to.
-  func subnet(of address: IPAddress) -> InterfaceAddress? { addresses.first { $0.prefix.contains(address) } }
+  func subnet(of address: IPAddress) -> LocalAddress? { addresses.first { $0.prefix.contains(address) } }
 }

@@ -35,6 +35,14 @@ public final class RoutingTable {
   /// Prefixes that a full table kept out of the FIB.
   private var deferred: Set<IPPrefix> = []
 
+  /// Called when workers may find another answer than before, once for each change or batch of changes: after the tables
+  /// say the new and before an adjacency's index is retired. Who keeps indices (flow caches) makes them void here, so
+  /// that none outlives the grace period.
+  public var onChange: (() -> Void)?
+  private var batchDepth = 0
+  private var isChanged = false
+  private var released: [AdjacencyKey] = []
+
   public init(limits: RoutingLimits = RoutingLimits(), reclaimer: Reclaimer) {
     self.limits = limits
     forwarding = ForwardingTable(reclaimer: reclaimer, maximumNodes: limits.nodes)
@@ -56,6 +64,27 @@ public final class RoutingTable {
     Route(IPPrefix("fe80::/10")!, .local(port: nil), source: .interface),
   ]
 
+  // MARK: Batches
+
+  /// Makes the changes of `body` one for `onChange`.
+  public func batch<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+    begin()
+    defer { end() }
+    return try body()
+  }
+
+  private func begin() { batchDepth += 1 }
+
+  private func end() {
+    batchDepth -= 1
+    guard batchDepth == 0, isChanged else { return }
+    isChanged = false
+    onChange?()
+    let due = released
+    released = []
+    for key in due { cache.release(key) }
+  }
+
   // MARK: Interfaces
 
   public func interface(port: UInt16) -> Interface? { ports[port] }
@@ -74,11 +103,16 @@ public final class RoutingTable {
   /// The port's routes become inactive; its learned neighbours are forgotten.
   public func removeInterface(port: UInt16) {
     guard let old = ports[port] else { return }
+    begin()
+    defer { end() }
     for key in neighbors.entries.keys where key.port == port { removeNeighbor(key) }
     change(port, from: old, to: nil)
   }
 
   private func change(_ port: UInt16, from old: Interface?, to new: Interface?) {
+    begin()
+    defer { end() }
+    isChanged = true
     ports[port] = new
     interfacePool.publish(new, port: port)
     let before = Set(Self.ownRoutes(of: old))
@@ -112,6 +146,8 @@ public final class RoutingTable {
   /// Adds a route beside others for its prefix. Adding one that is there changes nothing.
   public func add(_ route: Route) throws(RoutingError) {
     try check(route)
+    begin()
+    defer { end() }
     guard routes[route.prefix]?.contains(route) != true else { return }
     guard routeCount < limits.routes else {
       throw .full("the routing table holds \(limits.routes) routes and has no room for \(route.prefix)")
@@ -143,6 +179,8 @@ public final class RoutingTable {
   /// Returns false if exactly this route is not there.
   @discardableResult
   public func remove(_ route: Route) -> Bool {
+    begin()
+    defer { end() }
     guard drop(route) else { return false }
     refreshOrDefer(route.prefix)
     refreshNeighbors(under: route)
@@ -153,6 +191,8 @@ public final class RoutingTable {
   /// Makes the routes of one source exactly `wanted`, touching only what differs. Returns why some were refused.
   @discardableResult
   public func replaceRoutes(from source: RouteSource, with wanted: [Route]) -> [RoutingError] {
+    begin()
+    defer { end() }
     let target = Set(wanted.lazy.filter { $0.source == source })
     for route in routes.values.joined().filter({ $0.source == source && !target.contains($0) }) { remove(route) }
     var errors: [RoutingError] = []
@@ -214,6 +254,9 @@ public final class RoutingTable {
   }
 
   private func neighborChanged(_ key: NeighborKey) {
+    begin()
+    defer { end() }
+    isChanged = true
     cache.rewrite(nextHop: key, make: record(for:))
     refreshOrDefer(IPPrefix(key.address))
   }
@@ -253,7 +296,8 @@ public final class RoutingTable {
       forwarding.remove(prefix)
     }
     installed[prefix] = wanted
-    if let present { cache.release(present) }
+    isChanged = true
+    if let present { released.append(present) }
   }
 
   /// For changes that cannot be refused: what finds no room is kept in mind and shown as inactive.

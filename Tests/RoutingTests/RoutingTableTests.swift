@@ -10,7 +10,7 @@ import Wire
   private func interface(_ port: UInt16, _ addresses: String..., mtu: UInt32 = 1500, isUp: Bool = true) -> Interface {
     Interface(
       port: port, name: "p\(port)", mac: MACAddress(rawValue: 0x0200_0000_0000 + UInt64(port)), mtu: mtu, isUp: isUp,
-      addresses: addresses.map { InterfaceAddress($0)! })
+      addresses: addresses.map { LocalAddress($0)! })
   }
 
   private func table(_ limits: RoutingLimits = RoutingLimits()) throws -> RoutingTable {
@@ -224,6 +224,36 @@ import Wire
         RouteRecord(route: via, port: 1, portName: "p1", isActive: true, isResolved: false),
         RouteRecord(route: lost, port: nil, portName: nil, isActive: false, isResolved: false),
       ])
+  }
+
+  @Test func changesAreToldOnceAndBeforeAnythingIsRetired() throws {
+    let reclaimer = HeldReclaimer()
+    let table = RoutingTable(reclaimer: reclaimer)
+    try table.set(interface(1, "198.51.100.1/24"))
+    reclaimer.release()
+    var told: [Int] = []
+    table.onChange = { told.append(reclaimer.count) }
+    let via = Route(prefix("10.0.0.0/8"), .via(address("198.51.100.2"), port: 1))
+    let other = Route(prefix("10.0.0.0/8"), .via(address("198.51.100.3"), port: 1), metric: 1)
+    try table.add(via)
+    try table.add(via)
+    try table.add(other)
+    #expect(told == [0], "what does not change the answer is no change")
+    table.remove(via)
+    #expect(told == [0, 0])
+    #expect(reclaimer.count == 1, "the adjacency of the old next hop")
+    reclaimer.release()
+    table.batch {
+      table.remove(other)
+      try? table.add(via)
+      try? table.setNeighbor(key(1, "198.51.100.9"), mac: mac, state: .reachable)
+      #expect(told.count == 2)
+    }
+    #expect(told.count == 3)
+    try table.setNeighbor(key(1, "198.51.100.9"), mac: mac, state: .stale)
+    #expect(told.count == 3, "the same Ethernet address")
+    try table.setNeighbor(key(1, "198.51.100.2"), mac: mac, state: .reachable)
+    #expect(told.count == 4)
   }
 
   /// Random changes in random order against a table that is built from the final state alone.
