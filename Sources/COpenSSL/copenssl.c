@@ -14,10 +14,15 @@ static int has_name(const char *names, const char *name) {
   return 0;
 }
 
+/* Kept loaded for the life of the process: sessions hold its functions. Loaded before anything is fetched: libcrypto 3.0
+ * remembers an incomplete list of algorithms if two threads load the provider and fetch from it for the first time. */
+static OSSL_PROVIDER *default_provider;
+static CRYPTO_ONCE default_provider_once = CRYPTO_ONCE_STATIC_INIT;
+static void load_default_provider(void) { default_provider = OSSL_PROVIDER_load(NULL, "default"); }
+
 int openssl_cipher_direct(const char *name, openssl_cipher *found) {
-  /* Kept loaded for the life of the process: sessions hold its functions. */
-  OSSL_PROVIDER *provider = OSSL_PROVIDER_load(NULL, "default");
-  if (provider == NULL) return 0;
+  if (!CRYPTO_THREAD_run_once(&default_provider_once, load_default_provider) || default_provider == NULL) return 0;
+  OSSL_PROVIDER *provider = default_provider;
   int no_cache = 0;
   const OSSL_ALGORITHM *algorithm = OSSL_PROVIDER_query_operation(provider, OSSL_OP_CIPHER, &no_cache);
   while (algorithm != NULL && algorithm->algorithm_names != NULL && !has_name(algorithm->algorithm_names, name))
@@ -95,6 +100,7 @@ static int evp_set_ctx_params(void *context, const OSSL_PARAM parameters[]) {
 }
 
 int openssl_cipher_evp(const char *name, openssl_cipher *found) {
+  if (!CRYPTO_THREAD_run_once(&default_provider_once, load_default_provider)) return 0;
   /* Fetched once a name and kept for the life of the process, as the direct functions are. */
   EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, name, NULL);
   if (cipher == NULL) return 0;
