@@ -1,0 +1,100 @@
+import Foundation
+import IPsec
+
+/// The API as a caller sees it. Every call blocks its thread until the answer is there: for tools, not for tasks.
+public struct ControlClient: Sendable {
+  public let socketPath: String
+  /// For each call but `events`; nil: none.
+  public var timeoutSeconds: Double?
+
+  public init(socketPath: String, timeoutSeconds: Double? = 30) {
+    self.socketPath = socketPath
+    self.timeoutSeconds = timeoutSeconds
+  }
+
+  public func status() throws(ControlClientError) -> GatewayStatus { try get("/v1/status") }
+  /// Without `keys` the records hold zeros of the keys' lengths. With: root only.
+  public func securityAssociations(keys: Bool = false) throws(ControlClientError) -> [SARecord] {
+    try get("/v1/sa" + (keys ? "?keys=1" : ""))
+  }
+  public func policies() throws(ControlClientError) -> [PolicyRecord] { try get("/v1/flow") }
+  public func ports() throws(ControlClientError) -> [PortStatus] { try get("/v1/ports") }
+  public func workers() throws(ControlClientError) -> [WorkerStatus] { try get("/v1/workers") }
+  public func drops() throws(ControlClientError) -> [DropCount] { try get("/v1/drops") }
+  public func routes() throws(ControlClientError) -> [RouteStatus] { try get("/v1/routes") }
+  public func neighbors() throws(ControlClientError) -> [NeighborStatus] { try get("/v1/neighbors") }
+  public func engines() throws(ControlClientError) -> [EngineStatus] { try get("/v1/engines") }
+  public func metrics() throws(ControlClientError) -> String { String(decoding: try raw("/metrics"), as: UTF8.self) }
+
+  public func load(_ transaction: RuleTransaction) throws(ControlClientError) -> LoadReport {
+    try post("/v1/load", transaction)
+  }
+  public func check(_ transaction: RuleTransaction) throws(ControlClientError) -> LoadReport {
+    try post("/v1/check", transaction)
+  }
+  public func flush(_ target: FlushRequest.Target) throws(ControlClientError) -> FlushReport {
+    try post("/v1/flush", FlushRequest(what: target))
+  }
+  public func reload() throws(ControlClientError) -> ReloadReport { try decode(try raw("/v1/reload", body: Data())) }
+
+  /// Calls `handler` for each event, on this thread, until it returns false, the gateway stops, or `isCancelled`
+  /// (asked about once a second) says so.
+  /// - Parameter onStart: called once nothing is missed any more.
+  public func events(
+    keys: Bool = false, isCancelled: (() -> Bool)? = nil, onStart: () -> Void = {},
+    handler: (GatewayEvent) -> Bool
+  ) throws(ControlClientError) {
+    var lines = LineSplitter()
+    var failure: ControlClientError?
+    var started = false
+    try withoutActuallyEscaping(handler) { handler throws(ControlClientError) in
+      try withoutActuallyEscaping(onStart) { onStart throws(ControlClientError) in
+        _ = try CurlTransfer(socketPath: socketPath, timeoutSeconds: nil).run(
+          path: "/v1/events" + (keys ? "?keys=1" : ""), body: nil,
+          onBytes: { bytes in
+            if !started { onStart() }
+            started = true
+            guard lines.append(bytes) else {
+              failure = .transport("an event longer than \(LineSplitter.limit) bytes")
+              return false
+            }
+            while let line = lines.next() {
+              if line.isEmpty { continue }
+              do throws(ControlError) {
+                let event = try APICoding.decode(GatewayEvent.self, from: line, acceptHiddenKeys: true)
+                guard handler(event) else { return false }
+              } catch {
+                failure = .transport("an event that is not understood: \(error.detail)")
+                return false
+              }
+            }
+            return true
+          }, isCancelled: isCancelled)
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  /// The JSON as the server sent it.
+  public func raw(_ path: String, body: Data? = nil) throws(ControlClientError) -> Data {
+    try CurlTransfer(socketPath: socketPath, timeoutSeconds: timeoutSeconds).run(path: path, body: body)
+  }
+
+  private func get<Value: Decodable>(_ path: String) throws(ControlClientError) -> Value {
+    try decode(try raw(path))
+  }
+
+  private func post<Value: Decodable>(_ path: String, _ body: some Encodable) throws(ControlClientError) -> Value {
+    let data: Data
+    do { data = try APICoding.encode(body, revealKeys: true) } catch {
+      throw .transport("the request cannot be written as JSON: \(error)")
+    }
+    return try decode(try raw(path, body: data))
+  }
+
+  private func decode<Value: Decodable>(_ data: Data) throws(ControlClientError) -> Value {
+    do { return try APICoding.decode(Value.self, from: data, acceptHiddenKeys: true) } catch {
+      throw .transport("an answer that is not understood: \(error.detail)")
+    }
+  }
+}

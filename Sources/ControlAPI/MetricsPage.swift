@@ -1,0 +1,109 @@
+/// `GET /metrics`: the gateway's counters in Prometheus' text format 0.0.4.
+public struct MetricsPage {
+  /// Its media type.
+  public static let contentType = "text/plain; version=0.0.4; charset=utf-8"
+
+  public private(set) var text = ""
+
+  public init(status: GatewayStatus, ports: [PortStatus], workers: [WorkerStatus], drops: [DropCount]) {
+    describe(status)
+    describe(ports)
+    describe(workers)
+    describe(drops)
+  }
+
+  private enum Kind: String { case counter, gauge }
+  private typealias Labels = KeyValuePairs<String, String>
+
+  private mutating func describe(_ status: GatewayStatus) {
+    family("gw_build_info", .gauge, "Always 1; the version is its label.", [(["version": status.version], 1)])
+    family("gw_uptime_seconds", .gauge, "Seconds since the gateway started.", [([:], status.uptimeSeconds)])
+    family("gw_running", .gauge, "1 while packets are forwarded.", [([:], status.state == .running ? 1 : 0)])
+    family("gw_sas", .gauge, "Security associations in the SAD.", [([:], Double(status.saCount))])
+    family("gw_flows", .gauge, "Policies in the SPD.", [([:], Double(status.flowCount))])
+    family(
+      "gw_mempool_buffers", .gauge, "Packet buffers of a mempool.",
+      status.mempools.map { (["mempool": $0.name], Double($0.sizeBuffers)) })
+    family(
+      "gw_mempool_available_buffers", .gauge, "Packet buffers of a mempool that are free.",
+      status.mempools.map { (["mempool": $0.name], Double($0.availableBuffers)) })
+    guard let reload = status.lastReload else { return }
+    family(
+      "gw_last_reload_timestamp_seconds", .gauge, "When the configuration was last reloaded.", [([:], reload.atSeconds)]
+    )
+    family(
+      "gw_last_reload_success", .gauge, "1 if the last reload was accepted.", [([:], reload.succeeded ? 1 : 0)])
+  }
+
+  private mutating func describe(_ ports: [PortStatus]) {
+    family("gw_port_up", .gauge, "1 if the port's link is up.", ports.map { (["port": $0.name], $0.linkUp ? 1 : 0) })
+    let counters: [(String, String, KeyPath<PortStatus, UInt64>)] = [
+      ("gw_port_rx_packets_total", "Packets received.", \.rxPackets),
+      ("gw_port_rx_bytes_total", "Bytes received.", \.rxBytes),
+      ("gw_port_rx_errors_total", "Erroneous packets received.", \.rxErrors),
+      ("gw_port_rx_missed_total", "Packets that no worker fetched in time.", \.rxMissed),
+      ("gw_port_rx_no_mbuf_total", "Packets lost because the mempool was empty.", \.rxNoMbuf),
+      ("gw_port_tx_packets_total", "Packets sent.", \.txPackets),
+      ("gw_port_tx_bytes_total", "Bytes sent.", \.txBytes),
+      ("gw_port_tx_errors_total", "Packets that could not be sent.", \.txErrors),
+    ]
+    for (name, help, path) in counters {
+      integers(name, help, ports.map { (["port": $0.name], $0[keyPath: path]) })
+    }
+  }
+
+  private mutating func describe(_ workers: [WorkerStatus]) {
+    func labels(_ worker: WorkerStatus) -> Labels { ["worker": "\(worker.id)", "core": "\(worker.core)"] }
+    let counters: [(String, String, KeyPath<WorkerStatus, UInt64>)] = [
+      ("gw_worker_rx_packets_total", "Packets received by the worker.", \.rxPackets),
+      ("gw_worker_tx_packets_total", "Packets sent by the worker.", \.txPackets),
+      ("gw_worker_dropped_packets_total", "Packets dropped by the worker.", \.dropPackets),
+      ("gw_worker_bursts_total", "Bursts that held packets.", \.bursts),
+      ("gw_worker_loops_total", "Turns of the poll loop.", \.loops),
+      ("gw_worker_busy_cycles_total", "TSC cycles spent on bursts that held packets.", \.busyCycles),
+      ("gw_worker_cycles_total", "TSC cycles in all.", \.totalCycles),
+    ]
+    for (name, help, path) in counters {
+      integers(name, help, workers.map { (labels($0), $0[keyPath: path]) })
+    }
+    family(
+      "gw_worker_idle_ratio", .gauge, "Share of time without packets, 0 to 1, over the last interval.",
+      workers.map { (labels($0), $0.idleShare) })
+    family(
+      "gw_worker_cycles_per_packet", .gauge, "Busy TSC cycles per received packet over the last interval.",
+      workers.map { (labels($0), $0.cyclesPerPacket) })
+  }
+
+  private mutating func describe(_ drops: [DropCount]) {
+    integers(
+      "gw_dropped_packets_total", "Packets dropped, by reason and the stage that dropped them.",
+      drops.map { (["reason": $0.reason, "stage": $0.stage], $0.packets) })
+  }
+
+  /// Counters keep all of their 64 bits.
+  private mutating func integers(_ name: String, _ help: String, _ samples: [(Labels, UInt64)]) {
+    write(name, .counter, help, samples.map { ($0.0, String($0.1)) })
+  }
+
+  private mutating func family(_ name: String, _ kind: Kind, _ help: String, _ samples: [(Labels, Double)]) {
+    write(name, kind, help, samples.map { ($0.0, Self.text($0.1)) })
+  }
+
+  private mutating func write(_ name: String, _ kind: Kind, _ help: String, _ samples: [(Labels, String)]) {
+    guard !samples.isEmpty else { return }
+    text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
+    for (labels, value) in samples {
+      let list = labels.map { "\($0.key)=\"\(Self.escape($0.value))\"" }.joined(separator: ",")
+      text += list.isEmpty ? "\(name) \(value)\n" : "\(name){\(list)} \(value)\n"
+    }
+  }
+
+  private static func text(_ value: Double) -> String {
+    guard value.isFinite else { return value.isNaN ? "NaN" : value < 0 ? "-Inf" : "+Inf" }
+    return value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : String(value)
+  }
+
+  private static func escape(_ label: String) -> String {
+    label.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+  }
+}
