@@ -120,6 +120,13 @@ extension UnsafeMutablePointer where Pointee == gw_counters {
     field.pointee.store(field.pointee.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
   }
 
+  /// Control thread, when no worker can use the slot any more.
+  func clear() {
+    for offset in stride(from: 0, to: MemoryLayout<gw_counters>.size, by: 8) {
+      field64(offset).pointee.store(0, ordering: .relaxed)
+    }
+  }
+
   /// A copy as another thread may read it.
   var snapshot: gw_counters {
     gw_counters(

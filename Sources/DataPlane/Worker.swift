@@ -54,6 +54,8 @@ struct WorkerPort {
 /// Owned by its worker while it runs; the control thread reads the counters.
 public struct Worker {
   @usableFromInline static let txCapacity = 64
+  /// Fragments of one packet.
+  static let maximumPieces = 64
 
   let id: Int
   /// The most packets taken at once.
@@ -67,6 +69,7 @@ public struct Worker {
   let packets: PacketPointer
   let jobs: UnsafeMutablePointer<CryptoJob>
   let freed: UnsafeMutablePointer<Mbuf?>
+  let pieceBuffers: UnsafeMutablePointer<Mbuf?>
   var freedCount = 0
   var packetCount = 0
   /// Inbound IPsec that waits for its SA, and then for its engine.
@@ -75,6 +78,8 @@ public struct Worker {
   var policy: PacketList
   /// Packets to protect.
   var outbound: PacketList
+  /// Fragments made of packets too large for their SA.
+  var pieces: PacketList
   /// Packets that go out by an adjacency.
   var transmit: PacketList
   /// Packets that wait for their job's outcome, by job.
@@ -98,6 +103,14 @@ public struct Worker {
   /// Packets that wait for a neighbour or an SA: to the host thread.
   let waiting: OpaquePointer?
   let pool: OpaquePointer
+  /// Buffers for the largest packets, for those that must be copied.
+  let jumboPool: OpaquePointer
+  let packetCapacity: Int
+  /// By port.
+  let addresses: UnsafeMutablePointer<PortAddresses>
+
+  /// Of fragments to the gateway; nil: none is done.
+  let reassembly: OpaquePointer?
 
   var random: RandomPool
   var icmpBucket: TokenBucket
@@ -115,12 +128,12 @@ public struct Worker {
     case stages  // and one for each stage
     static var count: Int { Statistic.stages.rawValue + Stage.allCases.count }
   }
-
-  @inline(__always)
-  func count(_ statistic: Statistic, _ n: Int) { (statistics + statistic.rawValue).add(n) }
 }
 
 extension UnsafeMutablePointer where Pointee == Worker {
+  @inline(__always)
+  func tally(_ statistic: Worker.Statistic, _ n: Int) { (pointee.statistics + statistic.rawValue).add(n) }
+
   /// Counts the reason and gives the buffer back at the end of the burst.
   @inline(__always)
   func drop(_ packet: PacketPointer, _ reason: DropReason) {

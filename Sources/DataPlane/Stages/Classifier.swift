@@ -10,9 +10,7 @@ enum Classifier {
   @inline(never)
   static func classify(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_flow_entry> {
     let entry = w.pointee.flows.insert(
-      &packet.pointee.key, hash: packet.pointee.hash, generation: w.pointee.generation)
-    entry.pointee.policy = nil
-    entry.pointee.in_policy = nil
+      &packet.pointee.key, hash: packet.pointee.hash, generation: w.pointee.generation, policy: nil)
     entry.pointee.sa_serial = packet.pointee.origin == .tunnel ? packet.pointee.sa.unsafelyUnwrapped.pointee.serial : 0
     entry.pointee.adjacency = w.adjacencyIndex(of: packet)
     let adjacency = w.pointee.adjacencies.adjacency(at: entry.pointee.adjacency)
@@ -63,7 +61,7 @@ enum Classifier {
     var key = packet.pointee.key
     key.direction = UInt8(GW_IN.rawValue)
     let policy = w.pointee.spd.lookup(&key)
-    entry.pointee.in_policy = policy
+    entry.pointee.policy = policy
     if packet.pointee.origin == .tunnel { return refusesTunnel(packet, policy, key) }
     switch UInt32(policy?.pointee.type ?? UInt8(GW_BYPASS.rawValue)) {
     case GW_REQUIRE.rawValue, GW_DONTACQ.rawValue: return .policyInClear
@@ -76,7 +74,7 @@ enum Classifier {
     _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>?, _ key: gw_flow_key
   ) -> DropReason? {
     let sa = packet.pointee.sa.unsafelyUnwrapped
-    if let selector = sa.pointee.selector, !PolicyMatch.covers(selector, key) { return .innerSelector }
+    if let selector = sa.pointee.selector, !SelectorMatch.covers(selector, key) { return .innerSelector }
     guard let policy else {
       // OpenBSD passes what no policy speaks of; an SA that has a selector of its own vouches for its packets. Without
       // either, the tunnel must not be a way into networks that no flow names.
@@ -86,7 +84,7 @@ enum Classifier {
     case GW_DENY.rawValue: return .policyDenyIn
     case GW_BYPASS.rawValue: return nil
     case GW_REQUIRE.rawValue, GW_DONTACQ.rawValue:
-      return PolicyMatch.accepts(policy, sa) ? nil : .tunnelPolicy
+      return PolicyCheck.policyAccepts(policy, sa) ? nil : .tunnelPolicy
     default: return nil
     }
   }

@@ -51,6 +51,19 @@ enum OutboundStage {
     }
     run.flush(w)
     w.pointee.outbound.count = kept
+    if w.pointee.pieces.count > 0 { addPieces(w) }
+  }
+
+  /// Fragments of packets that were too large, in their own order behind the rest.
+  @inline(never)
+  private static func addPieces(_ w: WorkerPointer) {
+    var i = 0
+    while i < w.pointee.pieces.count {
+      let piece = w.pointee.pieces[i]
+      if hasRoom(w, piece, piece.pointee.sa.unsafelyUnwrapped) { w.pointee.outbound.append(piece) }
+      i &+= 1
+    }
+    w.pointee.pieces.count = 0
   }
 
   /// False: the packet went elsewhere.

@@ -39,7 +39,9 @@ enum PolicyStage {
         entry = nil
       }
       let flow = entry ?? Classifier.classify(w, packet)
-      if let inbound = flow.pointee.in_policy { run.add(w, inbound, bytes: Int(packet.pointee.length)) }
+      if flow.pointee.action != FlowAction.protect.rawValue, let inbound = flow.pointee.policy {
+        run.add(w, inbound, bytes: Int(packet.pointee.length))
+      }
       apply(w, packet, flow)
     }
     run.flush(w)

@@ -9,16 +9,22 @@ enum WithoutSA {
   static func run(_ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>) {
     switch UInt32(policy.pointee.type) {
     case GW_USE.rawValue:
-      w.pointee.transmit.append(packet)
+      passInClear(w, packet)
     case GW_ACQUIRE.rawValue:
       acquire(w, packet, policy)
-      w.pointee.transmit.append(packet)
+      passInClear(w, packet)
     case GW_REQUIRE.rawValue:
       acquire(w, packet, policy)
       w.drop(packet, .policyNoSA)
     default:
       w.drop(packet, .policyNoSA)
     }
+  }
+
+  private static func passInClear(_ w: WorkerPointer, _ packet: PacketPointer) {
+    packet.pointee.policy = nil
+    packet.pointee.adjacency = w.adjacencyIndex(of: packet)
+    w.pointee.transmit.append(packet)
   }
 
   /// One question a policy at a time; the control thread clears the mark when it may be asked again.

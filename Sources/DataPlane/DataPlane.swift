@@ -1,0 +1,207 @@
+import CDPDK
+import CLayout
+import DPDK
+import Engines
+import IPsec
+import Routing
+import Synchronization
+import Wire
+
+/// The tables that workers read; the control plane owns and writes them, and keeps them for as long as workers run.
+public struct DataPlaneTables: Sendable {
+  public var security: SecurityTables
+  public var fib: FIB
+  public var adjacencies: AdjacencyTable
+
+  public init(security: SecurityTables, fib: FIB, adjacencies: AdjacencyTable) {
+    self.security = security
+    self.fib = fib
+    self.adjacencies = adjacencies
+  }
+}
+
+/// Ports, buffers, workers and the host path: made, started, read and stopped by the control thread.
+public final class DataPlane: @unchecked Sendable {
+  public let configuration: DataPlaneConfiguration
+  public let ports: [EthernetPort]
+  public let shared: UnsafeMutablePointer<SharedState>
+  public let host: HostPath
+  /// By port: where its ICMP errors come from. Control thread writes.
+  public let addresses: UnsafeMutablePointer<PortAddresses>
+
+  private let eal: EAL
+  private let quiescence: QuiescentState
+  private let pools: BufferPools
+  private let memory: [WorkerMemory]
+  private let jobs: UnsafeMutablePointer<WorkerJob>
+  private var isRunning = false
+
+  /// Opens every port and lays out the workers; nothing runs before `start`. On an error what was opened is closed.
+  public init(
+    _ configuration: DataPlaneConfiguration, eal: EAL, quiescence: QuiescentState, tables: DataPlaneTables
+  ) throws {
+    self.configuration = configuration
+    self.eal = eal
+    self.quiescence = quiescence
+    let workers = eal.workers.count
+    let pools = BufferPools(configuration, workers: workers)
+    self.pools = pools
+    ports = try Self.openPorts(configuration, workers: workers, pools: pools)
+    do {
+      let plan = QueuePlan(ports: ports, workers: workers)
+      host = try HostPath(configuration, ports: ports, plan: plan, workers: workers, pools: pools)
+      shared = .allocate(capacity: 1)
+      shared.initialize(to: SharedState())
+      addresses = .allocate(capacity: ports.count)
+      addresses.initialize(repeating: PortAddresses(), count: ports.count)
+      let handoffs = try Self.makeHandoffs(ports, plan: plan, workers: workers)
+      let context = WorkerMemory.Context(
+        configuration: configuration, tables: tables, shared: shared, addresses: addresses, ports: ports, plan: plan,
+        handoffs: handoffs, host: host, pools: pools)
+      var memory: [WorkerMemory] = []
+      for lcore in eal.workers { memory.append(try WorkerMemory(id: memory.count, lcore: lcore, context)) }
+      self.memory = memory
+    } catch {
+      for port in ports { port.close() }
+      throw error
+    }
+    jobs = .allocate(capacity: memory.count)
+    for (index, worker) in memory.enumerated() {
+      (jobs + index).initialize(
+        to: WorkerJob(
+          worker: worker.worker, queue: QuiescentReader(base: quiescence.base, reader: UInt32(index)),
+          sleepsWhenIdle: configuration.sleepsWhenIdle))
+    }
+  }
+
+  private static func openPorts(
+    _ configuration: DataPlaneConfiguration, workers: Int, pools: BufferPools
+  ) throws -> [EthernetPort] {
+    var opened: [EthernetPort] = []
+    do {
+      for port in configuration.ports {
+        var settings = PortConfiguration(queues: min(port.queues ?? workers, workers))
+        settings.mtu = port.mtu
+        let device = try PortDevice(port.device)
+        let open = try EthernetPort(device, settings) { try pools.pool(socket: $0) }
+        opened.append(open)
+        if let mac = port.mac, !open.setMACAddress(mac) {
+          throw DataPlaneError.macRefused(port: port.name, mac: mac)
+        }
+      }
+    } catch {
+      for port in opened { port.close() }
+      throw error
+    }
+    return opened
+  }
+
+  /// For each port with fewer TX queues than workers: the ring to the worker that has one.
+  private static func makeHandoffs(_ ports: [EthernetPort], plan: QueuePlan, workers: Int) throws -> [MbufRing?] {
+    try ports.enumerated().map { index, port in
+      guard plan.needsHandoff(port: index) else { return nil }
+      return try MbufRing(name: "gw-handoff-\(index)", capacity: 1024, mode: [.singleConsumer], socket: port.socket)
+    }
+  }
+
+  // MARK: Life
+
+  /// Ports up, host path and workers running.
+  public func start() throws {
+    for port in ports { try port.start() }
+    try host.start()
+    for (index, lcore) in eal.workers.enumerated() { try lcore.launch(workerMain, jobs + index) }
+    isRunning = true
+  }
+
+  /// In order: workers finish their round and send what they hold, the host path closes its TAPs, ports close.
+  public func stop() {
+    if isRunning {
+      shared.pointee.stop.store(true, ordering: .relaxed)
+      for lcore in eal.workers { _ = lcore.wait(seconds: 10) }
+    }
+    host.stop()
+    for port in ports { port.close() }
+    isRunning = false
+  }
+
+  // MARK: Reading
+
+  public var workerCount: Int { memory.count }
+
+  /// Buffers: name, all, in use.
+  public var bufferUse: [(name: String, capacity: Int, inUse: Int)] { pools.use }
+
+  /// Before a slot is handed out: memory for its counters at every worker.
+  public func prepareSA(slot: Int) { for worker in memory { worker.saCounters.prepare(slot: slot) } }
+  public func preparePolicy(slot: Int) { for worker in memory { worker.policyCounters.prepare(slot: slot) } }
+
+  /// Summed over workers.
+  public func saCounters(slot: UInt32) -> gw_counters { sum(slot, memory.map(\.saCounters)) }
+  public func policyCounters(slot: UInt32) -> gw_counters { sum(slot, memory.map(\.policyCounters)) }
+
+  private func sum(_ slot: UInt32, _ sources: [SlotCounters]) -> gw_counters {
+    var total = gw_counters()
+    for source in sources {
+      guard let one = source.ifPrepared(slot)?.snapshot else { continue }
+      total.packets &+= one.packets
+      total.bytes &+= one.bytes
+      total.last_used = max(total.last_used, one.last_used)
+      total.integrity_failures &+= one.integrity_failures
+      total.replayed &+= one.replayed
+      total.drops &+= one.drops
+    }
+    return total
+  }
+
+  /// When the slot goes to another SA or policy, after the grace period.
+  public func clearSA(slot: UInt32) { clear(slot, memory.map(\.saCounters)) }
+  public func clearPolicy(slot: UInt32) { clear(slot, memory.map(\.policyCounters)) }
+
+  private func clear(_ slot: UInt32, _ sources: [SlotCounters]) {
+    for source in sources { source.ifPrepared(slot)?.clear() }
+  }
+
+  public func drops(_ reason: DropReason) -> UInt64 {
+    memory.reduce(host.drops(reason)) { $0 &+ ($1.worker.pointee.drops + Int(reason.rawValue)).value }
+  }
+
+  public func portCounters(_ port: Int) -> PortCounters {
+    memory.reduce(into: PortCounters()) { sum, worker in
+      let base = worker.worker.pointee.ports[port].counters
+      func value(_ index: PortCounters.Index) -> UInt64 { (base + index.rawValue).value }
+      sum.rxPackets &+= value(.rxPackets)
+      sum.rxBytes &+= value(.rxBytes)
+      sum.txPackets &+= value(.txPackets)
+      sum.txBytes &+= value(.txBytes)
+      sum.hostPackets &+= value(.hostPackets)
+      sum.ipv4Packets &+= value(.ipv4)
+      sum.ipv6Packets &+= value(.ipv6)
+      sum.otherPackets &+= value(.other)
+    }
+  }
+
+  public func workerStatistics(_ index: Int) -> WorkerStatistics { memory[index].statistics }
+
+  /// The workers' events since the last call.
+  public func drainEvents(_ handle: (Event) -> Void) {
+    for worker in memory {
+      while let event = worker.events.pop() { handle(event) }
+    }
+  }
+}
+
+/// What the data path cannot be built with.
+public enum DataPlaneError: Error, CustomStringConvertible {
+  case macRefused(port: String, mac: MACAddress)
+  case noRandom
+  case noMemory(String)
+
+  public var description: String {
+    switch self {
+    case .macRefused(let port, let mac): "port \(port): the device does not take the address \(mac)"
+    case .noRandom: "OpenSSL has no random bytes"
+    case .noMemory(let what): "no memory for \(what)"
+    }
+  }
+}

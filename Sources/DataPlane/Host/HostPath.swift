@@ -1,0 +1,211 @@
+import CDPDK
+import DPDK
+import Foundation
+import Synchronization
+import Wire
+
+/// The gateway's own kernel: a TAP for each port that wants one, and a thread that carries frames between TAPs and
+/// workers, so that workers make no system call. The same thread keeps, within limits, the packets that wait for a
+/// neighbour.
+public final class HostPath: @unchecked Sendable {
+  /// A worker found no neighbour: have it resolved. Called on the host thread; must not block.
+  public var onUnresolved: (@Sendable (_ port: UInt16, _ address: IPAddress) -> Void)?
+
+  public let taps: [TapDevice?]
+  let waiting: MbufRing?
+  private let fromPorts: [MbufRing?]
+  private let toWorkers: [MbufRing]
+  private let workerOfPort: [Int]
+  private let pool: Mempool
+  private let counters: CounterBlock
+  private var queue: NeighborQueue
+  private let stopping = Atomic(false)
+  private let isRunning = Atomic(false)
+  private let released = Mutex<[(port: UInt16, address: IPAddress)]>([])
+  private var thread: Thread?
+
+  init(
+    _ configuration: DataPlaneConfiguration, ports: [EthernetPort], plan: QueuePlan, workers: Int, pools: BufferPools
+  ) throws {
+    counters = CounterBlock(count: DropReason.allCases.count)
+    pool = try pools.pool(socket: ports.first?.socket ?? -1)
+    queue = NeighborQueue(
+      perNeighbor: configuration.waitingPerNeighbor, inAll: configuration.waitingInAll)
+    workerOfPort = ports.indices.map(plan.hostWorker(port:))
+    waiting = try MbufRing(name: "gw-waiting", capacity: 1024, mode: [.singleConsumer])
+    var taps: [TapDevice?] = []
+    for (index, port) in configuration.ports.enumerated() {
+      guard port.hasHost else {
+        taps.append(nil)
+        continue
+      }
+      let tap = try TapDevice(name: port.name)
+      try tap.setMACAddress(ports[index].macAddress)
+      try tap.setMTU(port.mtu)
+      taps.append(tap)
+    }
+    self.taps = taps
+    fromPorts = try taps.enumerated().map { index, tap in
+      try tap.map { _ in try MbufRing(name: "gw-host-\(index)", capacity: 1024, mode: [.singleConsumer]) }
+    }
+    toWorkers = try (0..<workers).map {
+      try MbufRing(name: "gw-kernel-\($0)", capacity: 1024, mode: [.singleProducer, .singleConsumer])
+    }
+  }
+
+  func ring(toWorker worker: Int) -> MbufRing? { toWorkers[worker] }
+  func ring(fromPort port: Int) -> MbufRing? { fromPorts[port] }
+  func drops(_ reason: DropReason) -> UInt64 { (counters.base + Int(reason.rawValue)).value }
+
+  // MARK: Life
+
+  func start() throws {
+    for tap in taps { try tap?.setUp(true) }
+    isRunning.store(true, ordering: .relaxed)
+    let thread = Thread { [self] in
+      loop()
+      isRunning.store(false, ordering: .releasing)
+    }
+    thread.name = "gw-host"
+    thread.start()
+    self.thread = thread
+  }
+
+  func stop() {
+    stopping.store(true, ordering: .relaxed)
+    while isRunning.load(ordering: .acquiring) { usleep(1000) }
+    for tap in taps { tap?.close() }
+    for ring in fromPorts { ring?.free() }
+    for ring in toWorkers { ring.free() }
+    waiting?.free()
+    queue.dropAll { cdpdk_free($0) }
+  }
+
+  /// The neighbour is known now (or its packets may try again). Any thread.
+  public func release(port: UInt16, address: IPAddress) {
+    released.withLock { $0.append((port, address)) }
+  }
+
+  // MARK: The thread
+
+  private func loop() {
+    var idle = 0
+    while !stopping.load(ordering: .relaxed) {
+      var work = 0
+      for port in taps.indices { work += toKernel(port) + fromKernel(port) }
+      work += collectWaiting()
+      work += releaseReady()
+      idle = work > 0 ? 0 : idle + 1
+      if idle > 8 { rest(milliseconds: idle > 200 ? 2 : 1) }
+    }
+  }
+
+  /// Until a TAP has something, or rings may have.
+  private func rest(milliseconds: Int32) {
+    var sets = taps.compactMap { tap in tap.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) } }
+    if sets.isEmpty {
+      usleep(UInt32(milliseconds) * 1000)
+    } else {
+      _ = poll(&sets, nfds_t(sets.count), milliseconds)
+    }
+    expire()
+  }
+
+  private func toKernel(_ port: Int) -> Int {
+    guard let ring = fromPorts[port], let tap = taps[port] else { return 0 }
+    return withUnsafeTemporaryAllocation(of: Mbuf?.self, capacity: 32) { burst in
+      let count = ring.dequeue(burst.baseAddress!, 32)
+      for index in 0..<count {
+        if tap.write(burst[index]!) != .done { count1(.hostWrite) }
+      }
+      if count > 0 { cdpdk_free_bulk(burst.baseAddress!, UInt32(count)) }
+      return count
+    }
+  }
+
+  private func fromKernel(_ port: Int) -> Int {
+    guard let tap = taps[port] else { return 0 }
+    var count = 0
+    while count < 32 {
+      guard let mbuf = pool.allocate() else { return count }
+      let outcome = tap.read(into: mbuf)
+      guard outcome == .done, mbuf.pointee.data_len >= 14 else {
+        cdpdk_free(mbuf)
+        if outcome == .dropped { count1(.hostMalformed) }
+        if outcome == .dropped || outcome == .done { continue }
+        return count
+      }
+      mbuf.note.initialize(
+        to: PacketNote(
+          kind: .fromKernel, origin: .host, version: 0, dontFragment: false, port: UInt16(port), policy: 0,
+          nextHopHigh: 0, nextHopLow: 0, destinationHigh: 0, destinationLow: 0))
+      give(mbuf, toWorker: workerOfPort[port])
+      count += 1
+    }
+    return count
+  }
+
+  private func give(_ mbuf: Mbuf, toWorker worker: Int) {
+    var element: Mbuf? = mbuf
+    if toWorkers[worker].enqueue(&element, 1) != 1 {
+      cdpdk_free(mbuf)
+      count1(.hostQueueFull)
+    }
+  }
+
+  // MARK: Waiting for neighbours
+
+  private func collectWaiting() -> Int {
+    guard let waiting else { return 0 }
+    return withUnsafeTemporaryAllocation(of: Mbuf?.self, capacity: 32) { burst in
+      let count = waiting.dequeue(burst.baseAddress!, 32)
+      for index in 0..<count { keep(burst[index]!) }
+      return count
+    }
+  }
+
+  private func keep(_ mbuf: Mbuf) {
+    let note = mbuf.note.pointee
+    let address: IPAddress =
+      note.version == 4
+      ? .v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: note.nextHopLow)))
+      : .v6(IPv6Address(high: note.nextHopHigh, low: note.nextHopLow))
+    let key = NeighborQueue.Key(port: note.port, address: address)
+    let result = queue.add(mbuf, for: key, now: Self.seconds())
+    if let dropped = result.dropped {
+      cdpdk_free(dropped)
+      count1(.neighborQueueFull)
+    }
+    if result.shouldAsk { onUnresolved?(note.port, address) }
+  }
+
+  private func releaseReady() -> Int {
+    let ready = released.withLock { list in
+      let all = list
+      list.removeAll()
+      return all
+    }
+    for item in ready {
+      for mbuf in queue.take(NeighborQueue.Key(port: item.port, address: item.address)) {
+        mbuf.note.pointee.kind = .resolved
+        give(mbuf, toWorker: workerOfPort[Int(item.port)])
+      }
+    }
+    return ready.count
+  }
+
+  private func expire() {
+    for mbuf in queue.expired(now: Self.seconds()) {
+      cdpdk_free(mbuf)
+      count1(.neighborUnresolved)
+    }
+  }
+
+  private func count1(_ reason: DropReason) { (counters.base + Int(reason.rawValue)).increment() }
+
+  private static func seconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+  }
+}

@@ -1,0 +1,82 @@
+import CDPDK
+import CLayout
+import DPDK
+import IPsec
+import Routing
+import Wire
+
+/// ICMP errors about packets that the gateway could not forward, sent back the way the packet's source is routed: through
+/// the tunnel it came from, if policy says so.
+enum ICMPStage {
+  @inline(never)
+  static func answer(_ w: WorkerPointer, _ packet: PacketPointer, _ error: ICMPAnswer, mtu: Int) {
+    guard packet.pointee.origin != .host || error == .tooBig, w.pointee.icmpBucket.take(now: cdpdk_cycles()) else {
+      return
+    }
+    guard w.pointee.packetCount < w.pointee.packetCapacity, let mbuf = cdpdk_alloc(w.pointee.pool) else { return }
+    let message = mbuf.data + 14
+    let room = mbuf.tailroom - 14
+    let length = make(w, packet, reason(error, mtu: mtu), into: message, room: room)
+    guard length > 0 else {
+      cdpdk_free(mbuf)
+      return
+    }
+    send(w, mbuf, message, length: length, version: packet.pointee.version, port: Int(packet.pointee.port))
+  }
+
+  private static func reason(_ error: ICMPAnswer, mtu: Int) -> ICMPReason {
+    switch error {
+    case .timeExceeded: .timeExceeded
+    case .networkUnreachable: .networkUnreachable
+    case .hostUnreachable: .hostUnreachable
+    case .prohibited: .prohibited
+    case .tooBig: .tooBig(mtu: UInt32(truncatingIfNeeded: mtu))
+    }
+  }
+
+  private static func make(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ reason: ICMPReason, into message: UnsafeMutableRawPointer, room: Int
+  ) -> Int {
+    let addresses = w.pointee.addresses + Int(packet.pointee.port)
+    let ip = UnsafeRawPointer(packet.pointee.ip)
+    let length = Int(packet.pointee.length)
+    if packet.pointee.version == 4 {
+      let source = addresses.pointee.v4
+      guard source != 0 else { return 0 }
+      return ICMPError.make(
+        reason, aboutV4: ip, length: length, source: IPv4Address(rawValue: source),
+        identification: w.nextIdentification(), into: message, capacity: room)
+    }
+    guard addresses.pointee.v6High != 0 else { return 0 }
+    return ICMPError.make(
+      reason, aboutV6: ip, length: length,
+      source: IPv6Address(high: addresses.pointee.v6High, low: addresses.pointee.v6Low), into: message, capacity: room)
+  }
+
+  /// As a packet of the gateway's own: policy, route and neighbour are looked up for it in this very burst or the next.
+  private static func send(
+    _ w: WorkerPointer, _ mbuf: Mbuf, _ message: UnsafeMutableRawPointer, length: Int, version: UInt8, port: Int
+  ) {
+    mbuf.pointee.data_off &+= 14
+    mbuf.setLength(length)
+    let packet = w.nextPacket(mbuf, port: port, origin: .host)
+    packet.pointee.ip = message
+    packet.pointee.length = Int32(truncatingIfNeeded: length)
+    // It has no frame of the kernel's to go out by.
+    packet.pointee.depth = 1
+    let refused = version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
+    guard refused == nil else {
+      w.drop(packet, .hostMalformed)
+      return
+    }
+    w.enqueueForPolicy(packet)
+  }
+}
+
+/// The addresses that a port's ICMP errors come from; control thread writes, workers read between bursts.
+public struct PortAddresses: Sendable {
+  public var v4: UInt32 = 0
+  public var v6High: UInt64 = 0
+  public var v6Low: UInt64 = 0
+  public init() {}
+}

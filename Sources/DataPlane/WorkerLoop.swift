@@ -1,0 +1,123 @@
+import CDPDK
+import DPDK
+import IPsec
+import Synchronization
+
+/// What a worker's core runs until it is told to stop. A plain function: no closure, nothing that an actor owns.
+func workerMain(_ context: UnsafeMutableRawPointer?) -> Int32 {
+  let job = context.unsafelyUnwrapped.assumingMemoryBound(to: WorkerJob.self)
+  WorkerLoop.run(job.pointee.worker, job.pointee.queue, sleepsWhenIdle: job.pointee.sleepsWhenIdle)
+  return 0
+}
+
+/// What is handed to `workerMain`.
+struct WorkerJob {
+  var worker: UnsafeMutablePointer<Worker>
+  /// The worker's side of the grace periods.
+  var queue: QuiescentReader
+  var sleepsWhenIdle: Bool
+}
+
+/// One worker's side of the grace periods (rte_rcu_qsbr).
+struct QuiescentReader {
+  var base: OpaquePointer
+  var reader: UInt32
+
+  @inline(__always) func online() { QuiescentState.online(base, reader: reader) }
+  @inline(__always) func report() { QuiescentState.quiescent(base, reader: reader) }
+  @inline(__always) func offline() { QuiescentState.offline(base, reader: reader) }
+}
+
+enum WorkerLoop {
+  static func run(_ w: WorkerPointer, _ quiescence: QuiescentReader, sleepsWhenIdle: Bool) {
+    quiescence.online()
+    var idle = 0
+    while !w.pointee.shared.pointee.stop.load(ordering: .relaxed) {
+      let start = cdpdk_cycles()
+      let work = round(w, start)
+      quiescence.report()
+      let end = cdpdk_cycles()
+      w.tally(.loops, 1)
+      w.tally(.cycles, Int(end &- start))
+      if work > 0 {
+        w.tally(.busyCycles, Int(end &- start))
+        idle = 0
+      } else {
+        idle &+= 1
+        if sleepsWhenIdle { rest(w, quiescence, idle) }
+      }
+    }
+    TransmitStage.flushAll(w)
+    quiescence.offline()
+  }
+
+  /// One look at every queue. Returns how many packets there were.
+  @inline(__always)
+  static func round(_ w: WorkerPointer, _ start: UInt64) -> Int {
+    refresh(w, start)
+    var work = 0
+    var port = 0
+    while port < w.pointee.portCount {
+      let p = w.pointee.ports + port
+      if p.pointee.hasRx {
+        let count = Int(
+          cdpdk_rx_burst(p.pointee.id, p.pointee.rxQueue, w.pointee.received, UInt16(w.pointee.burst)))
+        if count > 0 {
+          ReceiveStage.run(w, port: port, count: count)
+          process(w, count)
+          work &+= count
+        }
+      }
+      port &+= 1
+    }
+    work &+= fromHost(w)
+    work &+= TransmitStage.drainHandoffs(w)
+    TransmitStage.flushAll(w)
+    Reassembly.collect(w)
+    if w.pointee.freedCount > 0 { w.releaseFreed() }
+    return work
+  }
+
+  /// The values that a burst goes by, read once.
+  @inline(__always)
+  private static func refresh(_ w: WorkerPointer, _ start: UInt64) {
+    let shared = w.pointee.shared
+    w.pointee.now = shared.pointee.clock.load(ordering: .relaxed)
+    let routing = shared.pointee.routingGeneration.load(ordering: .acquiring)
+    w.pointee.routing = routing
+    w.pointee.generation = w.pointee.spd.generation &+ routing
+    w.pointee.profiling = shared.pointee.profiling.load(ordering: .relaxed)
+    if w.pointee.profiling { w.pointee.lastMark = start }
+  }
+
+  @inline(__always)
+  private static func fromHost(_ w: WorkerPointer) -> Int {
+    let count = HostStage.receive(w)
+    if count > 0 { process(w, count) }
+    return count
+  }
+
+  /// Runs the stages until nothing waits for any.
+  @inline(__always)
+  static func process(_ w: WorkerPointer, _ count: Int) {
+    repeat {
+      if w.pointee.inbound.count > 0 { InboundStage.run(w) }
+      if w.pointee.policy.count > 0 { PolicyStage.run(w) }
+      if w.pointee.outbound.count > 0 { OutboundStage.run(w) }
+      if w.pointee.transmit.count > 0 { TransmitStage.run(w) }
+    } while w.pointee.inbound.count | w.pointee.policy.count | w.pointee.outbound.count > 0
+    w.tally(.bursts, 1)
+    w.tally(.packets, count)
+    w.pointee.packetCount = 0
+  }
+
+  /// A laptop's or CI's manners: nap, longer the longer nothing came. Offline, so that nobody waits for a sleeper.
+  @inline(never)
+  private static func rest(_ w: WorkerPointer, _ quiescence: QuiescentReader, _ idle: Int) {
+    w.tally(.idleLoops, 1)
+    guard idle > 64 else { return }
+    quiescence.offline()
+    rte_delay_us_sleep(idle > 2048 ? 500 : 50)
+    quiescence.online()
+  }
+}
