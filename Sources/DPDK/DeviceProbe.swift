@@ -79,14 +79,13 @@ enum DeviceProbe {
 
   private static func failure(_ device: PortDevice, code: Int32, problems: [String]) -> PortError {
     if code == EEXIST { return .inUse(device: device.description) }
-    if code == EPERM || code == EACCES { return .noPermission(device: device.description) }
-    let hasNoDriver = problems.contains { $0.contains("failed to find driver") || $0.contains("no driver found") }
-    if hasNoDriver || code == ENODEV && problems.isEmpty { return .noSuchDriver(device.description) }
-    if problems.contains(where: { $0.contains("Operation not permitted") || $0.contains("Permission denied") }) {
-      return .noPermission(device: device.description)
+    if PortError.isPermission(code: code, problems: problems) { return .noPermission(device: device.description) }
+    let hasNoDriver = problems.contains {
+      $0.contains("failed to parse device") || $0.contains("failed to find driver") || $0.contains("no driver found")
     }
+    if hasNoDriver { return .noSuchDriver(device.description) }
     // The bus and EAL repeat in general words what the driver said first.
     let reason = problems.first ?? String(cString: rte_strerror(code))
-    return .refused(device: device.description, what: "attaching", reason: reason)
+    return .refused(device: device.description, what: "attaching", reason: reason + "; check the driver's arguments")
   }
 }

@@ -1,3 +1,5 @@
+import Foundation
+
 /// Why a port could not be opened or changed. Each description is one line that names the port's device and the remedy.
 public enum PortError: Error, Equatable, Sendable, CustomStringConvertible {
   case malformedDevice(String)
@@ -31,5 +33,11 @@ public enum PortError: Error, Equatable, Sendable, CustomStringConvertible {
       "device \"\(device)\": mtu \(mtu) is not supported; it takes \(supported.lowerBound) to \(supported.upperBound)"
     case .refused(let device, let what, let reason): "device \"\(device)\": \(what) failed: \(reason)"
     }
+  }
+
+  /// Drivers return -1 for anything, which is -EPERM.
+  static func isPermission(code: Int32, problems: [String]) -> Bool {
+    if code == EACCES || code == EPERM && geteuid() != 0 { return true }
+    return problems.contains { $0.contains("Operation not permitted") || $0.contains("Permission denied") }
   }
 }

@@ -113,7 +113,9 @@ struct PortSetup {
   {
     guard outcome.result < 0 else { return }
     let code = -outcome.result
-    if code == EPERM || code == EACCES { throw .noPermission(device: device.description) }
+    if PortError.isPermission(code: code, problems: outcome.problems) {
+      throw .noPermission(device: device.description)
+    }
     let reason = outcome.problems.last ?? String(cString: rte_strerror(code))
     throw .refused(device: device.description, what: what, reason: reason)
   }
