@@ -61,15 +61,22 @@ final class SampleBurst {
     }
   }
 
-  /// Runs all jobs; true if all succeeded.
-  func run(_ session: CryptoSession, worker: Int = 0) -> Bool {
+  /// Puts `session` into all jobs.
+  func aim(_ session: CryptoSession, worker: Int = 0) {
     for index in 0..<count {
       jobs[index].session = session.base + session.stride * worker
       jobs[index].succeeded = 0
     }
-    session.burst(jobs, count)
-    return (0..<count).allSatisfy { jobs[$0].succeeded == 1 }
   }
+
+  /// Runs all jobs; true if all succeeded.
+  func run(_ session: CryptoSession, worker: Int = 0) -> Bool {
+    aim(session, worker: worker)
+    session.burst(jobs, count)
+    return haveSucceeded
+  }
+
+  var haveSucceeded: Bool { (0..<count).allSatisfy { jobs[$0].succeeded == 1 } }
 
   func text(_ index: Int) -> [UInt8] { Array(UnsafeBufferPointer(start: jobs[index].text, count: textLength)) }
   func icv(_ index: Int) -> [UInt8] { Array(UnsafeBufferPointer(start: jobs[index].icv, count: transform.icvLength)) }

@@ -31,8 +31,9 @@ typedef struct crypto_job {
   uint8_t has_sequence_high;
   uint8_t succeeded;            /* set by the engine: seal did its work, open verified the ICV */
   uint16_t index;               /* the caller's: which packet of its burst */
-  uint32_t kept;                /* the engine's while it runs */
-  uint32_t reserved[10];
+  uint32_t kept;                /* the engine's while it runs, as is the next */
+  void *_Nullable wrapped;
+  uint32_t reserved[8];
 } crypto_job;
 _Static_assert(sizeof(crypto_job) == 128, "two cache lines");
 

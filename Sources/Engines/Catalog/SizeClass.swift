@@ -1,0 +1,18 @@
+import CCrypto
+
+/// Packets by length of their text: `auto` picks an engine for each class.
+public enum SizeClass: Int, Sendable, CaseIterable {
+  case small, medium, large
+
+  /// The length that stands for the class when it is measured.
+  public var sampleLength: Int {
+    switch self {
+    case .small: 64
+    case .medium: 256
+    case .large: 1024
+    }
+  }
+
+  /// Up to 128, up to 512, beyond.
+  @inline(__always) static func index(of length: UInt32) -> Int { length <= 128 ? 0 : length <= 512 ? 1 : 2 }
+}
