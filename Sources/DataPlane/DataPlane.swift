@@ -12,11 +12,13 @@ public struct DataPlaneTables: Sendable {
   public var security: SecurityTables
   public var fib: FIB
   public var adjacencies: AdjacencyTable
+  public var interfaces: InterfaceTable
 
-  public init(security: SecurityTables, fib: FIB, adjacencies: AdjacencyTable) {
+  public init(security: SecurityTables, fib: FIB, adjacencies: AdjacencyTable, interfaces: InterfaceTable) {
     self.security = security
     self.fib = fib
     self.adjacencies = adjacencies
+    self.interfaces = interfaces
   }
 }
 
@@ -26,8 +28,6 @@ public final class DataPlane: @unchecked Sendable {
   public let ports: [EthernetPort]
   public let shared: UnsafeMutablePointer<SharedState>
   public let host: HostPath
-  /// By port: where its ICMP errors come from. Control thread writes.
-  public let addresses: UnsafeMutablePointer<PortAddresses>
 
   private let eal: EAL
   private let quiescence: QuiescentState
@@ -52,12 +52,10 @@ public final class DataPlane: @unchecked Sendable {
       host = try HostPath(configuration, ports: ports, plan: plan, workers: workers, pools: pools)
       shared = .allocate(capacity: 1)
       shared.initialize(to: SharedState())
-      addresses = .allocate(capacity: ports.count)
-      addresses.initialize(repeating: PortAddresses(), count: ports.count)
       let handoffs = try Self.makeHandoffs(ports, plan: plan, workers: workers)
       let context = WorkerMemory.Context(
-        configuration: configuration, tables: tables, shared: shared, addresses: addresses, ports: ports, plan: plan,
-        handoffs: handoffs, host: host, pools: pools)
+        configuration: configuration, tables: tables, shared: shared, ports: ports, plan: plan, handoffs: handoffs,
+        host: host, pools: pools)
       var memory: [WorkerMemory] = []
       for lcore in eal.workers { memory.append(try WorkerMemory(id: memory.count, lcore: lcore, context)) }
       self.memory = memory
@@ -132,36 +130,6 @@ public final class DataPlane: @unchecked Sendable {
   /// Buffers: name, all, in use.
   public var bufferUse: [(name: String, capacity: Int, inUse: Int)] { pools.use }
 
-  /// Before a slot is handed out: memory for its counters at every worker.
-  public func prepareSA(slot: Int) { for worker in memory { worker.saCounters.prepare(slot: slot) } }
-  public func preparePolicy(slot: Int) { for worker in memory { worker.policyCounters.prepare(slot: slot) } }
-
-  /// Summed over workers.
-  public func saCounters(slot: UInt32) -> gw_counters { sum(slot, memory.map(\.saCounters)) }
-  public func policyCounters(slot: UInt32) -> gw_counters { sum(slot, memory.map(\.policyCounters)) }
-
-  private func sum(_ slot: UInt32, _ sources: [SlotCounters]) -> gw_counters {
-    var total = gw_counters()
-    for source in sources {
-      guard let one = source.ifPrepared(slot)?.snapshot else { continue }
-      total.packets &+= one.packets
-      total.bytes &+= one.bytes
-      total.last_used = max(total.last_used, one.last_used)
-      total.integrity_failures &+= one.integrity_failures
-      total.replayed &+= one.replayed
-      total.drops &+= one.drops
-    }
-    return total
-  }
-
-  /// When the slot goes to another SA or policy, after the grace period.
-  public func clearSA(slot: UInt32) { clear(slot, memory.map(\.saCounters)) }
-  public func clearPolicy(slot: UInt32) { clear(slot, memory.map(\.policyCounters)) }
-
-  private func clear(_ slot: UInt32, _ sources: [SlotCounters]) {
-    for source in sources { source.ifPrepared(slot)?.clear() }
-  }
-
   public func drops(_ reason: DropReason) -> UInt64 {
     memory.reduce(host.drops(reason)) { $0 &+ ($1.worker.pointee.drops + Int(reason.rawValue)).value }
   }
@@ -188,6 +156,24 @@ public final class DataPlane: @unchecked Sendable {
     for worker in memory {
       while let event = worker.events.pop() { handle(event) }
     }
+  }
+}
+
+extension DataPlane: CounterSource {
+  public func counters(slot: UInt32) -> gw_counters {
+    memory.reduce(into: gw_counters()) { total, worker in
+      let one = worker.counters.read(slot: Int(slot))
+      total.packets &+= one.packets
+      total.bytes &+= one.bytes
+      total.last_used = max(total.last_used, one.last_used)
+      total.integrity_failures &+= one.integrity_failures
+      total.replayed &+= one.replayed
+      total.drops &+= one.drops
+    }
+  }
+
+  public func reset(slot: UInt32) {
+    for worker in memory { worker.counters.reset(slot: Int(slot)) }
   }
 }
 

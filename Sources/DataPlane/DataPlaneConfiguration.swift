@@ -31,8 +31,8 @@ public struct DataPlaneConfiguration: Sendable {
   public var sleepsWhenIdle = false
   /// Entries of each worker's flow cache.
   public var flows = 16384
-  public var maximumSAs: Int
-  public var maximumPolicies: Int
+  /// Slots for the counters of SAs and policies (`DatabaseLimits.counterSlots`).
+  public var counterSlots: Int
   /// Packets kept for one neighbour, and for all, while it is resolved.
   public var waitingPerNeighbor = 16
   public var waitingInAll = 1024
@@ -41,9 +41,8 @@ public struct DataPlaneConfiguration: Sendable {
   /// Datagrams of fragments to the gateway that each worker puts together at a time.
   public var reassemblies: UInt32 = 1024
 
-  public init(ports: [Port], maximumSAs: Int, maximumPolicies: Int) {
+  public init(ports: [Port], counterSlots: Int) {
     self.ports = ports
-    self.maximumSAs = maximumSAs
-    self.maximumPolicies = maximumPolicies
+    self.counterSlots = counterSlots
   }
 }

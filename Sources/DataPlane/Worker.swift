@@ -94,8 +94,7 @@ public struct Worker {
 
   // What it counts and tells.
   let drops: UnsafeMutablePointer<Counter>
-  let saCounters: SlotCounters
-  let policyCounters: SlotCounters
+  let counters: Counters
   let statistics: UnsafeMutablePointer<Counter>
   let events: EventRing
   /// Frames from the host thread: what the kernel sent, and packets whose next hop was found.
@@ -106,8 +105,8 @@ public struct Worker {
   /// Buffers for the largest packets, for those that must be copied.
   let jumboPool: OpaquePointer
   let packetCapacity: Int
-  /// By port.
-  let addresses: UnsafeMutablePointer<PortAddresses>
+  /// Where ICMP errors come from.
+  let interfaces: InterfaceTable
 
   /// Of fragments to the gateway; nil: none is done.
   let reassembly: OpaquePointer?

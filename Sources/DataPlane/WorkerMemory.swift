@@ -28,7 +28,6 @@ final class WorkerMemory: @unchecked Sendable {
     var configuration: DataPlaneConfiguration
     var tables: DataPlaneTables
     var shared: UnsafeMutablePointer<SharedState>
-    var addresses: UnsafeMutablePointer<PortAddresses>
     var ports: [EthernetPort]
     var plan: QueuePlan
     var handoffs: [MbufRing?]
@@ -38,15 +37,17 @@ final class WorkerMemory: @unchecked Sendable {
 
   let worker: UnsafeMutablePointer<Worker>
   let events = EventRing()
-  let saCounters: SlotCounters
-  let policyCounters: SlotCounters
+  let counters: Counters
   private let lcore: Lcore
 
   init(id: Int, lcore: Lcore, _ context: Context) throws {
     self.lcore = lcore
     let configuration = context.configuration
-    saCounters = SlotCounters(capacity: configuration.maximumSAs)
-    policyCounters = SlotCounters(capacity: configuration.maximumPolicies)
+    // Pages that no slot uses are never touched, and so cost nothing.
+    counters = Counters(
+      base: NodeMemory.allocate(
+        byteCount: configuration.counterSlots * MemoryLayout<gw_counters>.stride, node: lcore.socket
+      ).assumingMemoryBound(to: gw_counters.self))
     guard let random = RandomPool() else { throw DataPlaneError.noRandom }
     let burst = configuration.burst
     let capacity = burst * 4 + Worker.maximumPieces
@@ -70,10 +71,10 @@ final class WorkerMemory: @unchecked Sendable {
         flows: FlowCache(
           memory: NodeMemory.allocate(byteCount: FlowCache.bytes(flows: configuration.flows), node: socket),
           flows: configuration.flows),
-        drops: CounterBlock(count: DropReason.allCases.count).base, saCounters: saCounters,
-        policyCounters: policyCounters, statistics: CounterBlock(count: Worker.Statistic.count).base, events: events,
+        drops: CounterBlock(count: DropReason.allCases.count).base, counters: counters,
+        statistics: CounterBlock(count: Worker.Statistic.count).base, events: events,
         fromHost: context.host.ring(toWorker: id)?.base, waiting: context.host.waiting?.base, pool: pool.base,
-        jumboPool: try context.pools.jumbo().base, packetCapacity: capacity, addresses: context.addresses,
+        jumboPool: try context.pools.jumbo().base, packetCapacity: capacity, interfaces: context.tables.interfaces,
         reassembly: cdpdk_reassembly_create(configuration.reassemblies, hertz * 2, Int32(socket)), random: random,
         icmpBucket: TokenBucket(
           perSecond: configuration.icmpRate, burst: configuration.icmpRate / 10 + 1, ticksPerSecond: hertz),

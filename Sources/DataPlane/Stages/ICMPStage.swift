@@ -37,20 +37,18 @@ enum ICMPStage {
   private static func make(
     _ w: WorkerPointer, _ packet: PacketPointer, _ reason: ICMPReason, into message: UnsafeMutableRawPointer, room: Int
   ) -> Int {
-    let addresses = w.pointee.addresses + Int(packet.pointee.port)
+    let interface = w.pointee.interfaces.interface(at: packet.pointee.port)
     let ip = UnsafeRawPointer(packet.pointee.ip)
     let length = Int(packet.pointee.length)
     if packet.pointee.version == 4 {
-      let source = addresses.pointee.v4
+      let source = interface.pointee.v4
       guard source != 0 else { return 0 }
       return ICMPError.make(
         reason, aboutV4: ip, length: length, source: IPv4Address(rawValue: source),
         identification: w.nextIdentification(), into: message, capacity: room)
     }
-    guard addresses.pointee.v6High != 0 else { return 0 }
     return ICMPError.make(
-      reason, aboutV6: ip, length: length,
-      source: IPv6Address(high: addresses.pointee.v6High, low: addresses.pointee.v6Low), into: message, capacity: room)
+      reason, aboutV6: ip, length: length, source: interface.pointee.v6, into: message, capacity: room)
   }
 
   /// As a packet of the gateway's own: policy, route and neighbour are looked up for it in this very burst or the next.
@@ -71,12 +69,4 @@ enum ICMPStage {
     }
     w.enqueueForPolicy(packet)
   }
-}
-
-/// The addresses that a port's ICMP errors come from; control thread writes, workers read between bursts.
-public struct PortAddresses: Sendable {
-  public var v4: UInt32 = 0
-  public var v6High: UInt64 = 0
-  public var v6Low: UInt64 = 0
-  public init() {}
 }

@@ -177,13 +177,13 @@ enum InboundStage {
   static func drop(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ reason: DropReason
   ) {
-    let counters = w.pointee.saCounters.at(sa.pointee.slot)
+    let slot = sa.pointee.slot
     switch reason {
-    case .integrity: counters.countIntegrityFailure()
-    case .replayTooOld, .replayDuplicate: counters.countReplay()
+    case .integrity: w.pointee.counters.addIntegrityFailures(slot: slot, 1)
+    case .replayTooOld, .replayDuplicate: w.pointee.counters.addReplayed(slot: slot, 1)
     default: break
     }
-    counters.countDrop()
+    w.pointee.counters.addDrops(slot: slot, 1)
     w.drop(packet, reason)
   }
 
@@ -373,7 +373,8 @@ struct SACountRun {
   @inline(__always)
   mutating func flush(_ w: WorkerPointer) {
     guard let sa, packets > 0 else { return }
-    w.pointee.saCounters.at(sa.pointee.slot).count(packets: packets, bytes: bytes, now: w.pointee.now)
+    w.pointee.counters.add(
+      slot: sa.pointee.slot, packets: UInt64(packets), bytes: UInt64(bytes), now: w.pointee.now)
     if sa.pointee.flags & GW_SA_LIMITED.rawValue != 0 { Limits.charge(w, sa, packets: packets, bytes: bytes) }
     packets = 0
   }

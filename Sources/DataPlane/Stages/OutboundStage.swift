@@ -258,7 +258,7 @@ enum OutboundStage {
   static func dropCounted(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ reason: DropReason
   ) {
-    w.pointee.saCounters.at(sa.pointee.slot).countDrop()
+    w.pointee.counters.addDrops(slot: sa.pointee.slot, 1)
     w.drop(packet, reason)
   }
 }

@@ -121,7 +121,8 @@ struct PolicyCountRun {
   @inline(__always)
   mutating func flush(_ w: WorkerPointer) {
     guard let policy, packets > 0 else { return }
-    w.pointee.policyCounters.at(policy.pointee.slot).count(packets: packets, bytes: bytes, now: w.pointee.now)
+    w.pointee.counters.add(
+      slot: policy.pointee.slot, packets: UInt64(packets), bytes: UInt64(bytes), now: w.pointee.now)
     packets = 0
   }
 }
