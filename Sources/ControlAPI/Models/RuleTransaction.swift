@@ -71,11 +71,17 @@ public struct LoadReport: Codable, Sendable, Hashable {
   public struct Failure: Codable, Sendable, Hashable {
     /// Index into the transaction's `rules`.
     public var rule: Int
+    /// `exists`, `not_found` …: ipsecctl minds some more than others.
+    public var kind: ControlError.Kind
     public var reason: String
-    public init(rule: Int, reason: String) {
+
+    public init(rule: Int, _ error: ControlError) {
       self.rule = rule
-      self.reason = reason
+      kind = error.kind
+      reason = error.detail
     }
+
+    public init(rule: Int, _ error: DatabaseError) { self.init(rule: rule, ControlError(error)) }
   }
   public var sasAdded = 0
   public var sasDeleted = 0

@@ -145,7 +145,7 @@ struct ServerFixture {
 
   @Test(arguments: ControlError.Kind.allCases) func refusalsKeepTheirKind(_ kind: ControlError.Kind) async throws {
     try await ServerFixture.with { fixture async throws in
-      let refusal = ControlError(kind, "because", failures: [.init(rule: 2, reason: "exists")])
+      let refusal = ControlError(kind, "because", failures: [.init(rule: 2, ControlError(.exists, "exists"))])
       fixture.gateway.state.withLock { $0.failure = refusal }
       await #expect(throws: ControlClientError.refused(refusal)) { try await fixture.call { try $0.status() } }
       let answer = try await fixture.curl(["http://gw/v1/status"])
