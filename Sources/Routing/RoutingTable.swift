@@ -143,6 +143,9 @@ public final class RoutingTable {
 
   public var count: Int { routeCount }
 
+  /// All routes for exactly this prefix, the preferred one first.
+  public func routes(for prefix: IPPrefix) -> [Route] { routes[prefix] ?? [] }
+
   /// Adds a route beside others for its prefix. Adding one that is there changes nothing.
   public func add(_ route: Route) throws(RoutingError) {
     try check(route)
@@ -243,6 +246,9 @@ public final class RoutingTable {
 
   /// Next hops of routes whose Ethernet address is not known: to be resolved before packets ask.
   public var unresolvedNextHops: [NeighborKey] { cache.nextHops.filter { neighbors.mac($0) == nil } }
+
+  /// Whether a neighbour's Ethernet address is known.
+  public func isResolved(_ key: NeighborKey) -> Bool { neighbors.mac(key) != nil }
 
   /// Whether some prefix leads to this neighbour.
   public func isNextHop(_ key: NeighborKey) -> Bool { cache.isNextHop(key) }
