@@ -33,8 +33,9 @@ struct SessionMemory {
 
   /// Wipes and frees.
   func release() {
-    let whole = base - Self.line
-    OPENSSL_cleanse(whole, footprint)
-    whole.deallocate()
+    wipe()
+    (base - Self.line).deallocate()
   }
+
+  func wipe() { OPENSSL_cleanse(base - Self.line, footprint) }
 }

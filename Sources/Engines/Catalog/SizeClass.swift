@@ -13,6 +13,15 @@ public enum SizeClass: Int, Sendable, CaseIterable {
     }
   }
 
+  /// The longest text of the class; nil: none is too long.
+  public var upToBytes: UInt32? {
+    switch self {
+    case .small: 128
+    case .medium: 512
+    case .large: nil
+    }
+  }
+
   /// Up to 128, up to 512, beyond.
   @inline(__always) static func index(of length: UInt32) -> Int { length <= 128 ? 0 : length <= 512 ? 1 : 2 }
 }
