@@ -149,7 +149,7 @@ typedef struct gw_policy {
   uint8_t any_protocol;
   uint8_t sa_protocol;          /* of the template; 0: no template */
   uint8_t mode;                 /* of the template: enum gw_template_mode */
-  uint8_t template_count;       /* 1: as the fields here say; more: see `templates` */
+  uint8_t template_count;
   uint8_t reserved0;
   uint16_t source_port_low, source_port_high, destination_port_low, destination_port_high;
   uint64_t rank;                /* lower wins: numeric priority, or less specific = higher */
@@ -164,7 +164,7 @@ typedef struct gw_policy {
   uint64_t identities;          /* hash of the identities asked for; 0: none */
   struct gw_policy *next;       /* control: chain of one hash bucket, by rank */
   uint64_t control;             /* control: the database's own handle */
-  struct gw_template *templates;              /* all of them, innermost first, if there are several; else NULL */
+  struct gw_template *templates;              /* all, innermost first, if there are several or optional ones; else NULL */
   /* line 2: immutable */
   uint64_t source_high, source_low, destination_high, destination_low;
   uint8_t source_length, destination_length, family, reserved3[5];

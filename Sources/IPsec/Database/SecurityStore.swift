@@ -13,7 +13,8 @@ public protocol SecurityStore: AnyObject {
   /// state of a mature SA stay. `notFound` if there is none.
   func update(_ sa: SAParameters, origin: UInt64) throws(DatabaseError)
   /// Reserves an SPI for an inbound SA as a larval SA that expires after 30 s. `template.spi` is ignored.
-  func allocateSPI(_ template: SAParameters, in range: ClosedRange<UInt32>, origin: UInt64) throws(DatabaseError) -> UInt32
+  func allocateSPI(_ template: SAParameters, in range: ClosedRange<UInt32>, origin: UInt64) throws(DatabaseError)
+    -> UInt32
   func delete(_ id: SAIdentifier, origin: UInt64) throws(DatabaseError)
   func flushSAs(_ saProtocol: SAProtocol?, owner: Owner?, origin: UInt64)
   func record(_ id: SAIdentifier) -> SARecord?

@@ -6,7 +6,7 @@ public enum PolicyCheck {
   @inlinable @inline(__always)
   public static func policyAccepts(_ policy: UnsafeMutablePointer<gw_policy>, _ sa: UnsafeMutablePointer<gw_sa>) -> Bool
   {
-    if policy.pointee.template_count > 1 {
+    if policy.pointee.templates != nil {
       var layer = sa
       return layersAccepted(policy, &layer, count: 1)
     }

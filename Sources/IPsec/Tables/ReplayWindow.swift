@@ -45,6 +45,35 @@ public enum ReplayWindow {
     }
   }
 
+  /// While workers use the SA: nothing up to `highest` is accepted any more. Never backwards. Control thread.
+  public static func advance(_ sa: UnsafeMutablePointer<gw_sa>, to highest: UInt64) {
+    let field = sa.replayHighestAtomic
+    let seen = field.pointee.load(ordering: .relaxed)
+    guard highest > seen else { return }
+    if sa.pointee.replay_window > 0 {
+      let newest = highest >> 5
+      let oldest = newest - min(newest, UInt64(sa.pointee.replay_mask))
+      for sequence in stride(from: oldest << 5, through: highest, by: 32) {
+        let last = min(sequence + 31, highest)
+        for number in sequence...last { _ = mark(wordAtomic(sa, number), number) }
+      }
+    }
+    raise(field, to: highest, from: seen)
+  }
+
+  /// Bit i is set if the number `highest - i` was received: the newest 64. Any thread.
+  public static func bitmap(_ sa: UnsafeMutablePointer<gw_sa>) -> (highest: UInt64, bits: UInt64) {
+    let highest = sa.replayHighestAtomic.pointee.load(ordering: .relaxed)
+    guard sa.pointee.replay_window > 0 else { return (highest, 0) }
+    var bits: UInt64 = 0
+    for back in 0..<min(64, highest) {
+      let number = highest - back
+      let word = wordAtomic(sa, number).pointee.load(ordering: .relaxed)
+      if blockAge(word, number) == 0, word & (1 << (number & 31)) != 0 { bits |= 1 << back }
+    }
+    return (highest, bits)
+  }
+
   /// The sequence number that the 32 bits in a packet stand for (RFC 4303 Appendix A2.2); as it is without ESN.
   /// Without a window the nearer half of the number space decides.
   @inlinable @inline(__always)

@@ -34,6 +34,13 @@ public struct SADReader: Sendable {
     return Self.pointer(value)
   }
 
+  /// IPIP carries no SPI: its SAs stand under this number made from the tunnel's source (halves in host byte order; IPv4 in
+  /// the low word, which is then the number itself). For IPComp the SPI is `UInt32(CPI).bigEndian`.
+  @inlinable @inline(__always)
+  public static func ipipSPI(sourceHigh: UInt64, sourceLow: UInt64) -> UInt32 {
+    sourceHigh == 0 && sourceLow >> 32 == 0 ? UInt32(truncatingIfNeeded: sourceLow) : fold(sourceHigh, sourceLow)
+  }
+
   /// Brings near the line that `lookup` will read first.
   @inlinable @inline(__always)
   public func prefetch(spi: UInt32, destination4: UInt32) { index.prefetch(key: Self.key(spi, destination4)) }

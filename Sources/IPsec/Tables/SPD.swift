@@ -89,6 +89,9 @@ public final class SPD {
     try body()
   }
 
+  /// Voids flow caches without a change of what `lookup` finds.
+  public func touch() { bump() }
+
   private func bump() {
     batchIsDirty = batchDepth > 0
     guard batchDepth == 0 else { return }

@@ -1,0 +1,118 @@
+import CLayout
+import Engines
+import Glibc
+import Wire
+
+/// The SAD and the SPD: the one place where SAs and policies are made, bound to each other, aged and deleted.
+///
+/// Control thread only. The workers see `tables`. What they can still hold after a change is freed through the reclaimer;
+/// an SA's keys are wiped then. The owner calls `tick` once a second of the gateway's clock (the one that `last_used` of
+/// the workers' counters shows), and passes on what the workers report.
+public final class SecurityDatabase: SecurityStore {
+  public let limits: DatabaseLimits
+  public let sad: SAD
+  public let spd: SPD
+  /// Whether an address is the gateway's own: tells inbound SAs from outbound ones where nobody else does.
+  public var isOwnAddress: (IPAddress) -> Bool = { _ in false }
+  /// Seconds since the epoch.
+  public var wallClock: () -> UInt64 = { UInt64(time(nil)) }
+
+  let factory: SAFactory
+  let policyFactory = PolicyFactory()
+  let reclaimer: any Reclaimer
+  let counterSource: any CounterSource
+  var slots: SlotAllocator
+  var wheel: TimerWheel
+
+  /// Owns the entries.
+  var entries: [UInt32: SAEntry] = [:]
+  /// Larval SAs, and those that the SAD does not find by their identifier (IPIP).
+  var named: [SAIdentifier: SAEntry] = [:]
+  var larvalCount = 0
+  let bindings = SABindingIndex()
+  var bundles = BundleLinks()
+  private var lastSerial: UInt32 = 0
+  private var lastOrder: UInt64 = 0
+  /// Where the search for first uses goes on.
+  var sweep = FirstUseSweep()
+
+  var policyEntries: [UInt32: PolicyEntry] = [:]
+  var policyIndices: [PolicyKey: UInt32] = [:]
+  /// Outbound policies by what their templates ask for.
+  var policiesByNeed: [BindingKey: [UInt32: PolicyEntry]] = [:]
+  private var lastPolicyNumber: UInt32 = 0
+
+  var acquires = AcquireTable()
+
+  private var handlers: [(token: Int, handler: (DatabaseEvent, UInt64) -> Void)] = []
+  private var lastToken = 0
+
+  /// - Parameters:
+  ///   - engine: makes the key schedules.
+  ///   - workers: how many have sessions and counters.
+  ///   - now: seconds of the gateway's clock, not 0.
+  public init(
+    engine: any CryptoEngine, workers: Int, limits: DatabaseLimits = DatabaseLimits(), reclaimer: any Reclaimer,
+    counters: any CounterSource = NoCounters(), now: UInt64
+  ) {
+    self.limits = limits
+    self.reclaimer = reclaimer
+    factory = SAFactory(engine: engine, workers: workers)
+    counterSource = counters
+    sad = SAD(reclaimer: reclaimer)
+    spd = SPD(reclaimer: reclaimer)
+    slots = SlotAllocator(capacity: limits.sas + limits.policies)
+    wheel = TimerWheel(now: now)
+    acquires.allowance = limits.acquiresPerSecond
+  }
+
+  public var tables: SecurityTables { SecurityTables(sad: sad.reader, spd: spd.reader) }
+
+  /// Seconds of the gateway's clock at the last tick.
+  public var now: UInt64 { wheel.now }
+
+  /// Wall-clock seconds of a moment of the gateway's clock; 0 stays 0.
+  func wall(_ moment: UInt64) -> UInt64 {
+    moment == 0 ? 0 : wallClock() &- (now &- min(moment, now))
+  }
+
+  func nextSerial() -> UInt32 {
+    // Four thousand million SAs later one that still stands is passed over.
+    repeat { lastSerial &+= 1 } while lastSerial == 0 || entries[lastSerial] != nil
+    return lastSerial
+  }
+
+  func nextOrder() -> UInt64 {
+    lastOrder += 1
+    return lastOrder
+  }
+
+  /// As Linux numbers its policies: the direction in the low three bits.
+  func nextPolicyIndex(_ direction: PolicyDirection) -> UInt32 {
+    var index: UInt32
+    repeat {
+      lastPolicyNumber &+= 1
+      index = lastPolicyNumber << 3 | UInt32(direction.rawValue)
+    } while lastPolicyNumber << 3 == 0 || policyEntries[index] != nil
+    return index
+  }
+
+  // MARK: Events
+
+  public func subscribe(_ handler: @escaping (DatabaseEvent, _ origin: UInt64) -> Void) -> Int {
+    lastToken += 1
+    handlers.append((lastToken, handler))
+    return lastToken
+  }
+
+  public func unsubscribe(_ token: Int) { handlers.removeAll { $0.token == token } }
+
+  var isHeard: Bool { !handlers.isEmpty }
+
+  /// `event` is made only if somebody listens.
+  func emit(_ event: @autoclosure () -> DatabaseEvent, origin: UInt64 = 0) {
+    guard !handlers.isEmpty else { return }
+    let event = event()
+    for (_, handler) in handlers { handler(event, origin) }
+  }
+}
