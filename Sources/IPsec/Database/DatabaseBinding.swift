@@ -1,8 +1,8 @@
 import CLayout
 import Wire
 
-/// Which SA an outbound policy uses: the newest mature one that its template fits; each is put into `gw_policy.sa` in one
-/// store, so traffic goes from the old SA to the new one between two bursts.
+/// Which SA an outbound policy uses: the newest mature one that its template fits; each is put into `gw_policy.sa` in
+/// one store, so traffic goes from the old SA to the new one between two bursts.
 extension SecurityDatabase {
   // MARK: Policies and SAs find each other
 

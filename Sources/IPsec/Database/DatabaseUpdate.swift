@@ -1,8 +1,8 @@
 import CLayout
 import Wire
 
-/// Changing an SA that carries packets. The workers' records are immutable but for a few fields, so a changed SA is a new
-/// record with the old one's keys, window and numbers, put into its place.
+/// Changing an SA that carries packets. The workers' records are immutable but for a few fields, so a changed SA is a
+/// new record with the old one's keys, window and numbers, put into its place.
 extension SecurityDatabase {
   /// More than the workers that still have the old record in hand can take from it: their bursts in flight.
   static var sequenceSkip: UInt64 { 65_536 }

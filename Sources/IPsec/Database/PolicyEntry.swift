@@ -37,8 +37,8 @@ final class PolicyEntry {
   }
 }
 
-/// What names a policy, apart from its index. Marks and interface IDs tell policies apart and bind SAs to them; the gateway
-/// has no marks on packets, so for packets they do not count.
+/// What names a policy, apart from its index. Marks and interface IDs tell policies apart and bind SAs to them; the
+/// gateway has no marks on packets, so for packets they do not count.
 struct PolicyKey: Hashable {
   var direction: PolicyDirection
   var selector: Selector
@@ -57,7 +57,8 @@ struct TemplateNeed {
   var spi: UInt32
   var isOptional: Bool
 
-  /// Nil for policies that use no SAs, or where the packet decides on the peer: an SA for one host cannot serve them all.
+  /// Nil for policies that use no SAs, or where the packet decides on the peer: an SA for one host cannot serve them
+  /// all.
   static func needs(of policy: PolicyParameters) -> [TemplateNeed]? {
     guard policy.direction == .out, !policy.templates.isEmpty else { return nil }
     var (peer, local) = (policy.peer, policy.local)

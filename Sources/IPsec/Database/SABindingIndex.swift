@@ -1,8 +1,9 @@
 import CLayout
 import Wire
 
-/// The outbound SAs by what policies ask for, the newest first: by (protocol, peer), and by (protocol, peer, request ID).
-/// Adding and removing take constant time however many SAs share a peer. Control thread only; holds no references.
+/// The outbound SAs by what policies ask for, the newest first: by (protocol, peer), and by (protocol, peer, request
+/// ID). Adding and removing take constant time however many SAs share a peer. Control thread only; holds no
+/// references.
 final class SABindingIndex {
   /// Hash → the newest SA of a list.
   private let newest = HashIndex(seed: .random(in: 0...UInt64.max), reclaimer: ImmediateReclaimer())

@@ -5,9 +5,9 @@ import Wire
 
 /// The SAD and the SPD: the one place where SAs and policies are made, bound to each other, aged and deleted.
 ///
-/// Control thread only. The workers see `tables`. What they can still hold after a change is freed through the reclaimer;
-/// an SA's keys are wiped then. The owner calls `tick` once a second of the gateway's clock (the one that `last_used` of
-/// the workers' counters shows), and passes on what the workers report.
+/// Control thread only. The workers see `tables`. What they can still hold after a change is freed through the
+/// reclaimer; an SA's keys are wiped then. The owner calls `tick` once a second of the gateway's clock (the one that
+/// `last_used` of the workers' counters shows), and passes on what the workers report.
 public final class SecurityDatabase: SecurityStore {
   public let limits: DatabaseLimits
   public let sad: SAD

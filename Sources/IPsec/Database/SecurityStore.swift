@@ -1,9 +1,9 @@
 import Wire
 
 /// The SAD and SPD as the control thread sees them: what `ipsec.conf`, PF_KEY, XFRM and the control API speak to.
-/// Every call is made on the control thread and returns when the change is published to the workers; what it replaced is
-/// reclaimed after a grace period. `origin` names the session that asked (0: none) and comes back in the event, so that
-/// a session does not hear its own echo.
+/// Every call is made on the control thread and returns when the change is published to the workers; what it replaced
+/// is reclaimed after a grace period. `origin` names the session that asked (0: none) and comes back in the event, so
+/// that a session does not hear its own echo.
 public protocol SecurityStore: AnyObject {
   // MARK: SAD
 
@@ -28,7 +28,8 @@ public protocol SecurityStore: AnyObject {
 
   // MARK: SPD
 
-  /// Returns the index. `exists` if one with the same selector, direction, mark, interface (and family) stands and not `replacing`.
+  /// Returns the index. `exists` if one with the same selector, direction, mark, interface (and family) stands and not
+  /// `replacing`.
   func add(_ policy: PolicyParameters, replacing: Bool, origin: UInt64) throws(DatabaseError) -> UInt32
   func deletePolicy(index: UInt32, origin: UInt64) throws(DatabaseError)
   func deletePolicy(

@@ -1,7 +1,8 @@
 import Glibc
 
-/// Memory for the records that workers share, cut from large chunks so that a million of them cost no allocator overhead
-/// and few TLB entries. Control thread only. Records are 64-byte aligned and zeroed, when handed out and when returned.
+/// Memory for the records that workers share, cut from large chunks so that a million of them cost no allocator
+/// overhead and few TLB entries. Control thread only. Records are 64-byte aligned and zeroed, when handed out and when
+/// returned.
 final class Slab<Record> {
   private static var chunkBytes: Int { 2 << 20 }
 

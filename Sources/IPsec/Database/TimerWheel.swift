@@ -1,5 +1,5 @@
-/// Deadlines of SAs in whole seconds: four wheels of 256 slots, each slot a list. Adding, moving and removing take constant
-/// time whatever the number of SAs. Control thread only; holds no references.
+/// Deadlines of SAs in whole seconds: four wheels of 256 slots, each slot a list. Adding, moving and removing take
+/// constant time whatever the number of SAs. Control thread only; holds no references.
 struct TimerWheel {
   private static let bits = 8
   private static let slots = 1 << bits

@@ -1,7 +1,8 @@
 import CLayout
 
-/// A worker's exact-match cache of what was decided for a flow, before the SPD is asked. Two-way set associative; an entry is
-/// one cache line. Owned by one worker: nothing here is shared. A plain value; copies speak of the same memory.
+/// A worker's exact-match cache of what was decided for a flow, before the SPD is asked. Two-way set associative; an
+/// entry is one cache line. Owned by one worker: nothing here is shared. A plain value; copies speak of the same
+/// memory.
 public struct FlowCache: @unchecked Sendable {
   @usableFromInline let entries: UnsafeMutablePointer<gw_flow_entry>
   /// Sets less one.

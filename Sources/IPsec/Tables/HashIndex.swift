@@ -1,12 +1,12 @@
 import CLayout
 import Synchronization
 
-/// A hash table from 64-bit keys to 64-bit values, several of one key allowed: one writer, any number of readers that take
-/// no lock. What SAD and SPD are built on.
+/// A hash table from 64-bit keys to 64-bit values, several of one key allowed: one writer, any number of readers that
+/// take no lock. What SAD and SPD are built on.
 ///
-/// Memory: a root word that points to the storage in use; a storage is one cache line of header (the bucket mask) and a
-/// power of two of buckets. A bucket is a cache line: four values, then their four keys. Values up to `largestMark` mean
-/// an unused slot; others are the caller's and hold a pointer in their low 48 bits.
+/// Memory: a root word that points to the storage in use; a storage is one cache line of header (the bucket mask) and
+/// a power of two of buckets. A bucket is a cache line: four values, then their four keys. Values up to `largestMark`
+/// mean an unused slot; others are the caller's and hold a pointer in their low 48 bits.
 ///
 /// Invariants that let readers go without a lock:
 ///  - a reader loads a slot's value (acquire) before its key; a slot is filled key first, then value (release);
@@ -115,8 +115,8 @@ final class HashIndex {
     return true
   }
 
-  /// Takes an entry out. Nil if there is no such entry; else what must be called, on this thread, when no reader can hold
-  /// the value any more: the slot is used again only then.
+  /// Takes an entry out. Nil if there is no such entry; else what must be called, on this thread, when no reader can
+  /// hold the value any more: the slot is used again only then.
   func remove(key: UInt64, value: UInt64) -> (() -> Void)? {
     let storage = storage
     let home = HashIndexReader.spread(key, seed: seed)

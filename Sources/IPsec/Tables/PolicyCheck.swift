@@ -1,6 +1,7 @@
 import CLayout
 
-/// Whether a packet that came out of SAs satisfies the inbound policy it matches (RFC 4301 5.2, OpenBSD's ipsp_spd_lookup).
+/// Whether a packet that came out of SAs satisfies the inbound policy it matches (RFC 4301 5.2, OpenBSD's
+/// ipsp_spd_lookup).
 public enum PolicyCheck {
   /// One SA: what nearly every packet comes through. Any worker.
   @inlinable @inline(__always)
@@ -27,8 +28,9 @@ public enum PolicyCheck {
     return layersAccepted(policy, layers, count: count)
   }
 
-  /// Each template, outermost first, must be met by a layer, in order. An optional one (IPComp that did not compress) may
-  /// be missing; layers in excess are allowed in transport mode (an OpenBSD bundle has only one flow), not as tunnels.
+  /// Each template, outermost first, must be met by a layer, in order. An optional one (IPComp that did not compress)
+  /// may be missing; layers in excess are allowed in transport mode (an OpenBSD bundle has only one flow), not as
+  /// tunnels.
   @usableFromInline
   static func layersAccepted(
     _ policy: UnsafeMutablePointer<gw_policy>, _ layers: UnsafePointer<UnsafeMutablePointer<gw_sa>>, count: Int

@@ -1,9 +1,10 @@
 /// The order in which policies apply: of all that match a packet, the one with the lowest rank.
 ///
-/// Policies with a numeric priority (XFRM, PF_KEY on Linux) come first, in order of priority and then of age, as in Linux.
-/// After them come those that are ranked by how specific they are (`ipsec.conf`, OpenBSD's PF_KEY), as OpenBSD's radix
-/// tree finds them: longest source prefix, longest destination prefix, protocol named, narrowest ports; then by age.
-/// So what a key daemon negotiated is never weakened by a broad rule of `ipsec.conf`, which holds for the rest.
+/// Policies with a numeric priority (XFRM, PF_KEY on Linux) come first, in order of priority and then of age, as in
+/// Linux. After them come those that are ranked by how specific they are (`ipsec.conf`, OpenBSD's PF_KEY), as
+/// OpenBSD's radix tree finds them: longest source prefix, longest destination prefix, protocol named, narrowest
+/// ports; then by age. So what a key daemon negotiated is never weakened by a broad rule of `ipsec.conf`, which holds
+/// for the rest.
 public enum PolicyRank {
   /// - Parameter order: counts up with every policy added.
   public static func rank(priority: UInt32, order: UInt64) -> UInt64 {

@@ -3,10 +3,11 @@ import Synchronization
 
 /// Anti-replay (RFC 4303 3.4.3) for several workers on one SA, without a lock.
 ///
-/// `gw_sa.replay` is a ring of 64-bit words, each (block number : 32, bits : 32), where block b covers the sequence numbers
-/// 32b ..< 32b + 32 and lives in word b modulo the ring's size. A word only ever moves to a newer block or gains bits, by
-/// compare-and-swap, so a bit is set by one packet only: no interleaving accepts a duplicate. The ring holds at least one
-/// block more than the window, so a block that is still in the window is never pushed out of its word.
+/// `gw_sa.replay` is a ring of 64-bit words, each (block number : 32, bits : 32), where block b covers the sequence
+/// numbers 32b ..< 32b + 32 and lives in word b modulo the ring's size. A word only ever moves to a newer block or
+/// gains bits, by compare-and-swap, so a bit is set by one packet only: no interleaving accepts a duplicate. The ring
+/// holds at least one block more than the window, so a block that is still in the window is never pushed out of its
+/// word.
 ///
 /// Any worker. The SA must have `replay_window` 0, or `replay` and `replay_mask` as `ringWords(window:)` says.
 public enum ReplayWindow {

@@ -1,8 +1,9 @@
 import CLayout
 import Wire
 
-/// The SAD as workers see it: (SPI, destination, protocol) → SA (RFC 4301 4.1). A plain value; copying is free. The memory
-/// belongs to the `SAD`, which must outlive every reader. A found SA is valid until the worker's next quiescent state.
+/// The SAD as workers see it: (SPI, destination, protocol) → SA (RFC 4301 4.1). A plain value; copying is free. The
+/// memory belongs to the `SAD`, which must outlive every reader. A found SA is valid until the worker's next quiescent
+/// state.
 ///
 /// An entry's key is (SPI : 32, IPv4 destination or a fold of the IPv6 one : 32), its value (IPv6 : 8, protocol : 8,
 /// SA pointer : 48): for IPv4 that is the exact identity and the SA itself is not read.
@@ -34,8 +35,8 @@ public struct SADReader: Sendable {
     return Self.pointer(value)
   }
 
-  /// IPIP carries no SPI: its SAs stand under this number made from the tunnel's source (halves in host byte order; IPv4 in
-  /// the low word, which is then the number itself). For IPComp the SPI is `UInt32(CPI).bigEndian`.
+  /// IPIP carries no SPI: its SAs stand under this number made from the tunnel's source (halves in host byte order;
+  /// IPv4 in the low word, which is then the number itself). For IPComp the SPI is `UInt32(CPI).bigEndian`.
   @inlinable @inline(__always)
   public static func ipipSPI(sourceHigh: UInt64, sourceLow: UInt64) -> UInt32 {
     sourceHigh == 0 && sourceLow >> 32 == 0 ? UInt32(truncatingIfNeeded: sourceLow) : fold(sourceHigh, sourceLow)

@@ -1,15 +1,15 @@
 import CLayout
 import Synchronization
 
-/// The SPD as workers see it: selectors → policy. A plain value; copying is free. The memory belongs to the `SPD`, which
-/// must outlive every reader. A found policy is valid until the worker's next quiescent state.
+/// The SPD as workers see it: selectors → policy. A plain value; copying is free. The memory belongs to the `SPD`,
+/// which must outlive every reader. A found policy is valid until the worker's next quiescent state.
 ///
-/// Tuple-space search: the policies of a direction and family are grouped by the lengths of their prefixes and by whether
-/// protocol and ports are named; a group is one hash look-up. Groups are visited in the order of the best rank in them,
-/// until none that is left can win.
+/// Tuple-space search: the policies of a direction and family are grouped by the lengths of their prefixes and by
+/// whether protocol and ports are named; a group is one hash look-up. Groups are visited in the order of the best rank
+/// in them, until none that is left can win.
 ///
-/// Memory: `root` points to four words, the views of (direction, family), and to the generation. A view is a line of header
-/// (how many) and its `gw_tuple`s.
+/// Memory: `root` points to four words, the views of (direction, family), and to the generation. A view is a line of
+/// header (how many) and its `gw_tuple`s.
 public struct SPDReader: @unchecked Sendable {
   @usableFromInline let root: UnsafeMutableRawPointer
   @usableFromInline let seed: UInt64
@@ -84,8 +84,8 @@ public struct SPDReader: @unchecked Sendable {
     return portsMatch(policy, key)
   }
 
-  /// Whether the packet's ports are among the policy's. A packet whose ports are hidden is only for policies that take all
-  /// of them (RFC 4301 section 7, the first of its two choices).
+  /// Whether the packet's ports are among the policy's. A packet whose ports are hidden is only for policies that take
+  /// all of them (RFC 4301 section 7, the first of its two choices).
   @inlinable @inline(__always)
   public static func portsMatch(
     _ policy: UnsafeMutablePointer<gw_policy>, _ key: UnsafePointer<gw_flow_key>

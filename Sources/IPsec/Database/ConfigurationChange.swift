@@ -1,7 +1,7 @@
 import Wire
 
 /// A set of changes that stand or fall together: what loading `ipsec.conf` asks for.
-public struct DatabaseChange: Sendable {
+public struct ConfigurationChange: Sendable {
   public struct Bundle: Sendable, Hashable {
     /// Applied first: the inner one.
     public var first: SAIdentifier
@@ -33,7 +33,8 @@ public struct DatabaseChange: Sendable {
     removedSAs.isEmpty && removedPolicies.isEmpty && addedSAs.isEmpty && addedPolicies.isEmpty
   }
 
-  /// Adds SAs, policies and bundles to what stands (`ipsecctl -f`). Both SAs of a bundle are among `sas`, or `then` stands.
+  /// Adds SAs, policies and bundles to what stands (`ipsecctl -f`). Both SAs of a bundle are among `sas`, or `then`
+  /// stands.
   public init(adding sas: [SAParameters], policies: [PolicyParameters], bundles: [Bundle] = []) {
     addedSAs = Self.bundled(sas, bundles)
     addedPolicies = policies
@@ -50,13 +51,13 @@ public struct DatabaseChange: Sendable {
 }
 
 extension SecurityDatabase {
-  /// What makes everything owned by `.configuration` what is given here. SAs and policies that stand as they are asked for
-  /// are not in it: they keep sequence numbers, replay state and counters.
+  /// What makes everything owned by `.configuration` what is given here. SAs and policies that stand as they are asked
+  /// for are not in it: they keep sequence numbers, replay state and counters.
   public func change(
-    toConfiguration sas: [SAParameters], policies: [PolicyParameters], bundles: [DatabaseChange.Bundle] = []
-  ) -> DatabaseChange {
-    var change = DatabaseChange()
-    let wanted = DatabaseChange.bundled(sas, bundles)
+    toConfiguration sas: [SAParameters], policies: [PolicyParameters], bundles: [ConfigurationChange.Bundle] = []
+  ) -> ConfigurationChange {
+    var change = ConfigurationChange()
+    let wanted = ConfigurationChange.bundled(sas, bundles)
     let names = Set(wanted.map(\.identifier))
     for entry in entries.values where entry.parameters.owner == .configuration {
       if !names.contains(entry.identifier) { change.removedSAs.append(entry.identifier) }
@@ -72,10 +73,10 @@ extension SecurityDatabase {
     return change
   }
 
-  private func addPolicyDifference(to change: inout DatabaseChange, _ wanted: [PolicyParameters]) {
-    let names = Set(wanted.map { DatabaseChange.PolicyName(direction: $0.direction, selector: $0.selector) })
+  private func addPolicyDifference(to change: inout ConfigurationChange, _ wanted: [PolicyParameters]) {
+    let names = Set(wanted.map { ConfigurationChange.PolicyName(direction: $0.direction, selector: $0.selector) })
     for entry in policyEntries.values where entry.parameters.owner == .configuration {
-      let name = DatabaseChange.PolicyName(
+      let name = ConfigurationChange.PolicyName(
         direction: entry.parameters.direction, selector: entry.parameters.selector)
       if !names.contains(name) { change.removedPolicies.append(name) }
     }
@@ -88,7 +89,7 @@ extension SecurityDatabase {
   }
 
   /// All of the change, or, with an error, none of it.
-  public func apply(_ change: DatabaseChange, origin: UInt64) throws(DatabaseError) {
+  public func apply(_ change: ConfigurationChange, origin: UInt64) throws(DatabaseError) {
     try checkPolicies(of: change)
     let prepared = try prepareSAs(of: change)
     // Nothing fails from here on.
@@ -111,12 +112,12 @@ extension SecurityDatabase {
   }
 
   /// Throws what `apply` would; changes nothing.
-  public func check(_ change: DatabaseChange) throws(DatabaseError) {
+  public func check(_ change: ConfigurationChange) throws(DatabaseError) {
     try checkPolicies(of: change)
     for entry in try prepareSAs(of: change) { discard(entry) }
   }
 
-  private func checkPolicies(of change: DatabaseChange) throws(DatabaseError) {
+  private func checkPolicies(of change: ConfigurationChange) throws(DatabaseError) {
     var removed = 0
     for name in change.removedPolicies {
       let key = PolicyKey(direction: name.direction, selector: name.selector, mark: nil, interfaceID: 0)
@@ -138,7 +139,7 @@ extension SecurityDatabase {
     }
   }
 
-  private func prepareSAs(of change: DatabaseChange) throws(DatabaseError) -> [SAEntry] {
+  private func prepareSAs(of change: ConfigurationChange) throws(DatabaseError) -> [SAEntry] {
     let removed = Set(change.removedSAs)
     for id in change.removedSAs {
       guard let entry = find(id), entry.state != .larval else { throw .notFound("SA \(id)") }
