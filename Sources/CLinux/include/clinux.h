@@ -4,6 +4,7 @@
 /* C library headers first: the kernel's then leave out what both define. */
 #include <netinet/in.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <linux/if_tun.h>
@@ -11,4 +12,10 @@
 #include <linux/pfkeyv2.h>
 #include <linux/rtnetlink.h>
 #include <linux/xfrm.h>
+
+/* accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC; -1 and errno. */
+int clinux_accept(int listener);
+/* Who is at the other end of an AF_UNIX connection (SO_PEERCRED), as of connect(); 0, or -1 and errno. */
+int clinux_peer(int socket, pid_t *process, uid_t *user);
+
 #endif
