@@ -93,7 +93,9 @@ import Wire
       "gateway.yaml:2:19: metrics.listen: expected an address and port, as in \"127.0.0.1:9100\" or \"[::1]:9100\", "
         + "found 'localhost'"
     ),
-    (port + "limits: {sas: many}", "gateway.yaml:2:15: limits.sas: expected a number from 16 to 16777216, found 'many'"),
+    (
+      port + "limits: {sas: many}", "gateway.yaml:2:15: limits.sas: expected a number from 16 to 16777216, found 'many'"
+    ),
     (
       "ports: [{name: a, device: d}, {name: b, device: e, mtu: big}]",
       "gateway.yaml:1:57: ports[1].mtu: expected a number from 68 to 9600 (bytes), found 'big'"
