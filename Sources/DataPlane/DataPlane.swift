@@ -149,6 +149,14 @@ public final class DataPlane: @unchecked Sendable {
     }
   }
 
+  /// The receive queues that a worker polls.
+  public func queues(ofWorker index: Int) -> [(port: Int, queue: Int)] {
+    ports.indices.compactMap { port in
+      let entry = memory[index].worker.pointee.ports[port]
+      return entry.hasRx ? (port, Int(entry.rxQueue)) : nil
+    }
+  }
+
   public func workerStatistics(_ index: Int) -> WorkerStatistics { memory[index].statistics }
 
   /// The workers' events since the last call.

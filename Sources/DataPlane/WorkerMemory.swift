@@ -17,9 +17,12 @@ public struct WorkerStatistics: Sendable {
   public var loops: UInt64 = 0
   public var cycles: UInt64 = 0
   public var busyCycles: UInt64 = 0
+  public var sentPackets: UInt64 = 0
+  public var droppedPackets: UInt64 = 0
   public var eventsDropped: UInt64 = 0
   /// Only while profiling.
   public var stageCycles: [Stage: UInt64] = [:]
+  public init() {}
 }
 
 /// Allocates and lays out a worker. Control thread.
@@ -113,6 +116,11 @@ final class WorkerMemory: @unchecked Sendable {
     result.cycles = value(.cycles)
     result.busyCycles = value(.busyCycles)
     result.eventsDropped = events.dropped
+    for port in 0..<worker.pointee.portCount {
+      let counters = worker.pointee.ports[port].counters
+      result.sentPackets &+= (counters + PortCounters.Index.txPackets.rawValue).value
+    }
+    for reason in DropReason.allCases { result.droppedPackets &+= (worker.pointee.drops + Int(reason.rawValue)).value }
     for stage in Stage.allCases { result.stageCycles[stage] = value(.stages, stage.rawValue) }
     return result
   }

@@ -1,1 +1,1 @@
-print("gwd")
+GatewayDaemon.main()

@@ -1,0 +1,174 @@
+import CLinux
+import Foundation
+import KeyManagement
+import Synchronization
+
+/// The control thread: an epoll loop on a thread of its own, the one writer of every table. Descriptors, timers and
+/// closures posted from elsewhere run on it, one at a time.
+public final class ControlLoop: EventLoop, @unchecked Sendable {
+  private struct Timer {
+    var due: ContinuousClock.Instant
+    var number: UInt64
+    var handler: () -> Void
+  }
+
+  private let epoll: Int32
+  private let wakeup: Int32
+  private let posted = Mutex<[@Sendable () -> Void]>([])
+  private let stopping = Atomic(false)
+  private let hasStopped = DispatchSemaphore(value: 0)
+  // The control thread's own.
+  private var handlers: [Int32: (IOEvents) -> Void] = [:]
+  private var timers: [Timer] = []
+  private var timerNumber: UInt64 = 0
+
+  public init() {
+    epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+    wakeup = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+    var event = epoll_event(events: UInt32(EPOLLIN.rawValue), data: epoll_data(fd: wakeup))
+    epoll_ctl(epoll, EPOLL_CTL_ADD, wakeup, &event)
+  }
+
+  deinit {
+    close(epoll)
+    close(wakeup)
+  }
+
+  // MARK: Any thread
+
+  public func start() {
+    let thread = Thread { [self] in
+      run()
+      hasStopped.signal()
+    }
+    thread.name = "gw-control"
+    thread.stackSize = 8 << 20
+    thread.start()
+  }
+
+  /// What was posted before still runs. Not on the control thread.
+  public func stop() {
+    stopping.store(true, ordering: .releasing)
+    wake()
+    hasStopped.wait()
+  }
+
+  public func post(_ work: @escaping @Sendable () -> Void) {
+    posted.withLock { $0.append(work) }
+    wake()
+  }
+
+  /// Runs `work` on the control thread and waits. Not on the control thread, nor in a Task.
+  public func sync<Result>(_ work: () throws -> Result) throws -> Result {
+    let done = DispatchSemaphore(value: 0)
+    let outcome = Outcome<Result>()
+    try withoutActuallyEscaping(work) { work in
+      let unsafeWork = UnsafeWork(body: work)
+      post {
+        outcome.value = Swift.Result { try unsafeWork.body() }
+        done.signal()
+      }
+      done.wait()
+    }
+    return try outcome.value!.get()
+  }
+
+  /// Runs `work` on the control thread; the task waits without holding a thread.
+  public func call<Result: Sendable>(_ work: @escaping @Sendable () throws -> Result) async throws -> Result {
+    try await withCheckedThrowingContinuation { continuation in
+      post { continuation.resume(with: Swift.Result { try work() }) }
+    }
+  }
+
+  private final class Outcome<Value>: @unchecked Sendable { var value: Swift.Result<Value, any Error>? }
+  private struct UnsafeWork<Value>: @unchecked Sendable { let body: () throws -> Value }
+
+  private func wake() {
+    var one: UInt64 = 1
+    _ = write(wakeup, &one, 8)
+  }
+
+  // MARK: The control thread
+
+  public func watch(_ descriptor: Int32, for events: IOEvents, handler: @escaping (IOEvents) -> Void) {
+    var mask: UInt32 = 0
+    if events.contains(.readable) { mask |= UInt32(EPOLLIN.rawValue) }
+    if events.contains(.writable) { mask |= UInt32(EPOLLOUT.rawValue) }
+    var event = epoll_event(events: mask, data: epoll_data(fd: descriptor))
+    let operation = handlers[descriptor] == nil ? EPOLL_CTL_ADD : EPOLL_CTL_MOD
+    handlers[descriptor] = handler
+    epoll_ctl(epoll, operation, descriptor, &event)
+  }
+
+  public func unwatch(_ descriptor: Int32) {
+    guard handlers.removeValue(forKey: descriptor) != nil else { return }
+    epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, nil)
+  }
+
+  public func schedule(after delay: Duration, _ handler: @escaping () -> Void) {
+    timerNumber += 1
+    let timer = Timer(due: .now + delay, number: timerNumber, handler: handler)
+    let index = timers.firstIndex { $0.due > timer.due } ?? timers.count
+    timers.insert(timer, at: index)
+  }
+
+  /// Again and again, `interval` apart.
+  public func every(_ interval: Duration, _ handler: @escaping () -> Void) {
+    schedule(after: interval) { [weak self] in
+      handler()
+      self?.every(interval, handler)
+    }
+  }
+
+  private func run() {
+    withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: 64) { events in
+      while true {
+        let count = epoll_wait(epoll, events.baseAddress!, 64, timeout())
+        for index in 0..<max(0, Int(count)) { dispatch(events[index]) }
+        runPosted()
+        runTimers()
+        if stopping.load(ordering: .acquiring) {
+          runPosted()
+          return
+        }
+      }
+    }
+  }
+
+  private func timeout() -> Int32 {
+    guard let next = timers.first else { return -1 }
+    let wait = ContinuousClock.now.duration(to: next.due)
+    let milliseconds = wait.components.seconds * 1000 + wait.components.attoseconds / 1_000_000_000_000_000
+    return Int32(clamping: max(0, milliseconds + 1))
+  }
+
+  private func dispatch(_ event: epoll_event) {
+    if event.data.fd == wakeup {
+      var count: UInt64 = 0
+      _ = read(wakeup, &count, 8)
+      return
+    }
+    var ready: IOEvents = []
+    if event.events & UInt32(EPOLLIN.rawValue) != 0 { ready.insert(.readable) }
+    if event.events & UInt32(EPOLLOUT.rawValue) != 0 { ready.insert(.writable) }
+    if event.events & UInt32(EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 { ready.insert(.hangup) }
+    handlers[event.data.fd]?(ready)
+  }
+
+  private func runPosted() {
+    let work = posted.withLock { list in
+      let all = list
+      list.removeAll()
+      return all
+    }
+    for one in work { one() }
+  }
+
+  private func runTimers() {
+    let now = ContinuousClock.now
+    while let first = timers.first, first.due <= now {
+      timers.removeFirst()
+      first.handler()
+    }
+  }
+}

@@ -1,0 +1,183 @@
+import CDPDK
+import CLayout
+import ConfigurationFiles
+import ControlAPI
+import DPDK
+import DataPlane
+import Engines
+import Foundation
+import IPsec
+import KeyManagement
+import Logging
+import Routing
+import Synchronization
+import Wire
+
+/// The gateway as a whole: tables, data path, host network, key sockets. Everything here is the control thread's.
+public final class Gateway: @unchecked Sendable {
+  public static let version = "0.1.0"
+
+  let loop: ControlLoop
+  let paths: GatewayPaths
+  let logger: Logger
+  let events = EventBroadcaster()
+  var configuration: GatewayConfiguration
+  let startedAt = ContinuousClock.now
+
+  private let directory: RunDirectory
+  let eal: EAL
+  let quiescence: QuiescentState
+  let engines: CryptoEngines
+  let routing: RoutingTable
+  let database: SecurityDatabase
+  let dataPlane: DataPlane
+  let journal: SequenceJournal
+  var hostNetwork: HostNetwork?
+  var keySockets: KeySockets?
+  /// Next hops that the data path waits for.
+  var awaited: Set<NeighborKey> = []
+  var linkStates: [Bool]
+  var lastReload: ReloadReport?
+  var workerSamples: WorkerSamples
+  var state = GatewayStatus.State.starting
+
+  /// Starts EAL, opens the ports, loads the rules; no packet moves before `start`. Control thread.
+  public init(
+    _ configuration: GatewayConfiguration, paths: GatewayPaths, loop: ControlLoop, logger: Logger
+  ) throws {
+    self.configuration = configuration
+    self.paths = paths
+    self.loop = loop
+    self.logger = logger
+    directory = try RunDirectory(paths)
+    eal = try EAL(Self.ealConfiguration(configuration, paths))
+    logger.info("\(EAL.version): workers on cores \(eal.workers.map { String($0.core) }.joined(separator: ", "))")
+    engines = CryptoEngines()
+    for failure in engines.failures { logger.error("\(failure)") }
+    if configuration.crypto == .auto { engines.calibrate() }
+    guard let engine = engines.engine(named: configuration.crypto.rawValue) else {
+      throw GatewayError.network("crypto: \(configuration.crypto.rawValue): the engine failed its self-test")
+    }
+    let workers = eal.workers.count
+    quiescence = QuiescentState(readers: workers)
+    var routingLimits = RoutingLimits()
+    routingLimits.routes = configuration.limits.routes
+    routingLimits.neighbors = configuration.limits.neighbors
+    routing = RoutingTable(limits: routingLimits, reclaimer: quiescence)
+    let counters = LateCounters()
+    let limits = DatabaseLimits(
+      sas: configuration.limits.sas, policies: configuration.limits.policies,
+      acquires: configuration.limits.acquires)
+    let addresses = LocalAddresses()
+    database = SecurityDatabase(
+      engine: engine, workers: workers, limits: limits, reclaimer: quiescence, counters: counters, now: 1)
+    database.isOwnAddress = { addresses.contains($0) }
+    journal = SequenceJournal(path: paths.sequenceFile)
+    do {
+      dataPlane = try DataPlane(
+        Self.dataPlaneConfiguration(configuration, limits), eal: eal, quiescence: quiescence,
+        tables: DataPlaneTables(
+          security: database.tables, fib: routing.fib, adjacencies: routing.adjacencies,
+          interfaces: routing.interfaces))
+    } catch {
+      eal.stop()
+      directory.release()
+      throw error
+    }
+    counters.source = dataPlane
+    linkStates = dataPlane.ports.map { _ in true }
+    workerSamples = WorkerSamples(count: workers)
+    addresses.routing = routing
+  }
+
+  private static func ealConfiguration(
+    _ configuration: GatewayConfiguration, _ paths: GatewayPaths
+  ) -> EALConfiguration {
+    var eal = EALConfiguration(workers: configuration.workers ?? EALConfiguration.defaultWorkers())
+    eal.extraArguments = configuration.eal
+    eal.hugepages = configuration.hugepages
+    if let memory = configuration.memory { eal.memory = memory }
+    eal.filePrefix = EALConfiguration.filePrefix(runDirectory: paths.runDirectory)
+    eal.pciAddresses = configuration.ports.compactMap { port in
+      if case .pci(let address)? = try? PortDevice(port.device) { address } else { nil }
+    }
+    return eal
+  }
+
+  private static func dataPlaneConfiguration(
+    _ configuration: GatewayConfiguration, _ limits: DatabaseLimits
+  ) -> DataPlaneConfiguration {
+    let ports = configuration.ports.map {
+      DataPlaneConfiguration.Port(
+        name: $0.name, device: $0.device, hasHost: $0.host, mtu: $0.mtu, mac: $0.mac, queues: $0.queues)
+    }
+    var result = DataPlaneConfiguration(ports: ports, counterSlots: limits.counterSlots)
+    result.burst = configuration.burst
+    result.sleepsWhenIdle = configuration.idle == .sleep
+    result.waitingPerNeighbor = configuration.limits.queuedPacketsPerNeighbor
+    result.icmpRate = UInt64(configuration.limits.icmpErrorsPerSecond)
+    result.reassemblies = UInt32(configuration.limits.reassemblies)
+    return result
+  }
+
+  // MARK: Life
+
+  /// Interfaces, routes, rules, key sockets; then workers run.
+  public func start() throws {
+    routing.onChange = { [unowned self] in routesChanged() }
+    dataPlane.host.onUnresolved = { [unowned self] port, address in
+      loop.post { self.resolve(NeighborKey(port: port, address: address)) }
+    }
+    _ = database.subscribe { [unowned self] event, origin in handle(event, origin: origin) }
+    try setUpPorts()
+    try loadRules()
+    dataPlane.shared.pointee.fragmentAfter.store(configuration.fragments == .after, ordering: .relaxed)
+    keySockets = try KeySockets(
+      paths: paths, database: database, loop: loop, configuration: configuration, logger: logger)
+    try dataPlane.start()
+    try attachHostPorts()
+    startTimers()
+    state = .running
+    for port in dataPlane.ports { logger.info("\(port.summary)") }
+    logger.info("gwd \(Self.version) runs; control socket \(paths.controlSocket)")
+  }
+
+  /// In order: key daemons told, workers drained, TAPs and ports closed, memory given back.
+  public func stop() {
+    state = .stopping
+    events.finish()
+    keySockets?.stop()
+    if let hostNetwork { loop.unwatch(hostNetwork.descriptor) }
+    hostNetwork = nil
+    dataPlane.stop()
+    journal.save(database.records(), final: true)
+    quiescence.reclaim()
+    eal.stop()
+    directory.release()
+    logger.info("gwd stopped")
+  }
+
+  private func startTimers() {
+    loop.every(.milliseconds(5)) { [unowned self] in
+      dataPlane.drainEvents { self.handle($0) }
+      quiescence.reclaim()
+    }
+    loop.every(.milliseconds(250)) { [unowned self] in everyQuarterSecond() }
+    loop.every(.seconds(1)) { [unowned self] in everySecond() }
+  }
+}
+
+/// The data path's counters, which come to be after the database.
+private final class LateCounters: CounterSource {
+  weak var source: DataPlane?
+  func counters(slot: UInt32) -> gw_counters { source?.counters(slot: slot) ?? gw_counters() }
+  func reset(slot: UInt32) { source?.reset(slot: slot) }
+}
+
+/// Which addresses are the gateway's own: an SA to one of them is inbound.
+final class LocalAddresses {
+  weak var routing: RoutingTable?
+  func contains(_ address: IPAddress) -> Bool {
+    routing?.allInterfaces.contains { $0.addresses.contains { $0.address == address } } ?? false
+  }
+}

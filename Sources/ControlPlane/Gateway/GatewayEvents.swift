@@ -1,0 +1,56 @@
+import CLayout
+import DataPlane
+import Engines
+import Foundation
+import IPsec
+import Synchronization
+import Wire
+
+/// What workers and the database report, and what is done by the clock.
+extension Gateway {
+  /// From a worker.
+  func handle(_ event: Event) {
+    switch event.kind {
+    case .acquire:
+      database.acquire(policyIndex: event.number, key: event.key)
+    case .softLimit:
+      database.limitReached(serial: event.number, hard: false)
+    case .hardLimit:
+      database.limitReached(serial: event.number, hard: true)
+    case .sequenceExhausted:
+      logger.error("SA serial \(event.number): its sequence numbers are used up; it carries nothing more")
+      database.limitReached(serial: event.number, hard: true)
+    case .mapping:
+      let address = IPAddress.v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: event.value >> 32)))
+      database.mappingChanged(
+        serial: event.number, address: address, port: UInt16(truncatingIfNeeded: event.value))
+    case .pathMTU:
+      database.pathMTUChanged(serial: event.number, mtu: UInt32(truncatingIfNeeded: event.value))
+    }
+  }
+
+  /// From the database, after the change stands.
+  func handle(_ event: DatabaseEvent, origin: UInt64) {
+    events.publish(event, origin: origin)
+    switch event {
+    case .saExpired(let record, let hard):
+      logger.info("\(record.parameters.identifier): \(hard ? "hard" : "soft") lifetime reached")
+    case .mapping(let record, let source, let port):
+      logger.notice("\(record.parameters.identifier): peer is at \(source) port \(port) now")
+    default: break
+    }
+  }
+
+  func everyQuarterSecond() {
+    let seconds = UInt64(startedAt.duration(to: .now).components.seconds) + 1
+    dataPlane.shared.pointee.clock.store(UInt32(truncatingIfNeeded: seconds), ordering: .relaxed)
+    journal.reserveIfNeeded(database)
+  }
+
+  func everySecond() {
+    database.tick(now: UInt64(startedAt.duration(to: .now).components.seconds) + 1)
+    hostNetwork?.tick(now: Self.nanoseconds())
+    checkLinks()
+    sampleWorkers()
+  }
+}
