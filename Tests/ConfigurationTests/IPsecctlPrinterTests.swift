@@ -1,6 +1,6 @@
 import Engines
 import Foundation
-import IPsec
+@testable import IPsec
 import Testing
 import Wire
 

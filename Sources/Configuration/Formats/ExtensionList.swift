@@ -87,9 +87,7 @@ struct ExtensionList {
     if let udp = sa.parameters.encapsulation { addUDPEncapsulation(udp) }
     addCounters(sa.counters, showsZero: showsZeroCounters)
     if sa.mtu > 0 { add(.mtu, "mtu \(sa.mtu)", words: 1) }
-    // OpenBSD counts the next number to use, and begins with 1.
-    let next = sa.isOutgoing ? sa.sequence &+ 1 : max(1, sa.sequence)
-    add(.replay, "rpl \(next)", words: 2)
+    add(.replay, "rpl \(sa.replayCount)", words: 2)
     if sa.parameters.interfaceID != 0 {
       add(
         .interface, "sec\(sa.parameters.interfaceID) direction \(sa.isOutgoing ? "out" : "in")", words: 2)
@@ -245,6 +243,12 @@ extension Lifetime {
 }
 
 extension SARecord {
+  /// OpenBSD counts ESP's and AH's next number to use, and begins with 1.
+  fileprivate var replayCount: UInt64 {
+    guard parameters.saProtocol == .esp || parameters.saProtocol == .ah else { return sequence }
+    return isOutgoing ? sequence &+ 1 : max(1, sequence)
+  }
+
   /// Said by the parameters, else seen from what it has carried.
   var isOutgoing: Bool { parameters.direction.map { $0 == .out } ?? (counters.outputPackets > 0) }
 }

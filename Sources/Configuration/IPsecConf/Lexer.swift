@@ -147,7 +147,7 @@ struct Lexer {
       return .newline
     case UInt8(ascii: "-"): return number(first) ?? .character(first)
     case _ where first.isASCIIDigit: return number(first) ?? word(first)
-    case _ where first.isASCIILetter || [UInt8(ascii: ":"), UInt8(ascii: "_"), UInt8(ascii: "*")].contains(first):
+    case _ where first.isASCIILetter, UInt8(ascii: ":"), UInt8(ascii: "_"), UInt8(ascii: "*"):
       return word(first)
     default: return .character(first)
     }
@@ -199,7 +199,7 @@ struct Lexer {
     }
     unget(byte)
     let isBareSign = digits.count == 1 && first == UInt8(ascii: "-")
-    guard !isBareSign, byte.map(Self.endsNumber) ?? true else {
+    guard !isBareSign, byte.map({ Self.numberEnds[Int($0)] }) ?? true else {
       for digit in digits.dropFirst().reversed() { unget(digit) }
       return nil
     }
@@ -211,18 +211,17 @@ struct Lexer {
     return .number(value)
   }
 
-  private static func endsNumber(_ byte: UInt8) -> Bool {
-    byte.isASCIISpace || Array("),/}=".utf8).contains(byte)
-  }
-
-  private static func continuesWord(_ byte: UInt8) -> Bool {
-    byte.isASCIIAlphanumeric || (byte.isASCIIPunctuation && !Array("(){}<>!=/#,".utf8).contains(byte))
+  /// By byte: whether it may follow a number, and whether it goes on with a word.
+  private static let numberEnds = (0...255).map { UInt8($0).isASCIISpace || "),/}=".utf8.contains(UInt8($0)) }
+  private static let wordBytes = (0...255).map { byte in
+    UInt8(byte).isASCIIAlphanumeric
+      || (UInt8(byte).isASCIIPunctuation && !"(){}<>!=/#,".utf8.contains(UInt8(byte)))
   }
 
   private mutating func word(_ first: UInt8) -> Token {
     var bytes = [first]
     var byte = get()
-    while let next = byte, Self.continuesWord(next) {
+    while let next = byte, Self.wordBytes[Int(next)] {
       guard bytes.count < Self.stringLimit else {
         report("string too long")
         return skipLine()

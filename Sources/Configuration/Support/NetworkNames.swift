@@ -32,28 +32,63 @@ enum NetworkNames {
 
   static func protocolNumber(_ name: String) -> UInt8? {
     if let known = protocols.first(where: { $0.1 == name })?.0 ?? protocolAliases[name] { return known }
-    guard let entry = getprotobyname(name) else { return nil }
-    return UInt8(exactly: entry.pointee.p_proto)
+    return ask { buffer in
+      var entry = protoent()
+      var found: UnsafeMutablePointer<protoent>?
+      guard getprotobyname_r(name, &entry, buffer.baseAddress, buffer.count, &found) == 0, found != nil else {
+        return nil
+      }
+      return UInt8(exactly: entry.p_proto)
+    }
   }
 
   static func protocolName(_ number: UInt8) -> String {
     if let known = protocols.first(where: { $0.0 == number }) { return known.1 }
-    guard let entry = getprotobynumber(Int32(number)), let name = entry.pointee.p_name else { return "\(number)" }
-    return String(cString: name)
+    return ask { buffer in
+      var entry = protoent()
+      var found: UnsafeMutablePointer<protoent>?
+      guard getprotobynumber_r(Int32(number), &entry, buffer.baseAddress, buffer.count, &found) == 0, found != nil
+      else {
+        return nil
+      }
+      return entry.p_name.map { String(cString: $0) }
+    } ?? "\(number)"
   }
 
   static func port(_ name: String) -> UInt16? {
     if let known = services.first(where: { $0.1 == name })?.0 ?? serviceAliases[name] { return known }
-    guard let entry = getservbyname(name, "tcp") ?? getservbyname(name, "udp") else { return nil }
-    return UInt16(truncatingIfNeeded: entry.pointee.s_port).bigEndian
+    for transport in ["tcp", "udp"] {
+      let port: UInt16? = ask { buffer in
+        var entry = servent()
+        var found: UnsafeMutablePointer<servent>?
+        guard getservbyname_r(name, transport, &entry, buffer.baseAddress, buffer.count, &found) == 0, found != nil
+        else { return nil }
+        return UInt16(bigEndian: UInt16(truncatingIfNeeded: entry.s_port))
+      }
+      if let port { return port }
+    }
+    return nil
   }
 
   /// As ipsecctl prints a flow's port: tcp's name for tcp, udp's for all else.
   static func portName(_ port: UInt16, tcp: Bool) -> String {
-    if let known = services.first(where: { $0.0 == port }), !(tcp ? udpOnly : tcpOnly).contains(port) { return known.1 }
-    guard let entry = getservbyport(Int32(port.bigEndian), tcp ? "tcp" : "udp"), let name = entry.pointee.s_name else {
-      return "\(port)"
+    if let known = services.first(where: { $0.0 == port }), !(tcp ? udpOnly : tcpOnly).contains(port) {
+      return known.1
     }
-    return String(cString: name)
+    return ask { buffer in
+      var entry = servent()
+      var found: UnsafeMutablePointer<servent>?
+      let transport = tcp ? "tcp" : "udp"
+      guard
+        getservbyport_r(Int32(port.bigEndian), transport, &entry, buffer.baseAddress, buffer.count, &found) == 0,
+        found != nil
+      else { return nil }
+      return entry.s_name.map { String(cString: $0) }
+    } ?? "\(port)"
+  }
+
+  /// Room for one entry of the system's tables, as the reentrant functions want it.
+  private static func ask<Answer>(_ body: (UnsafeMutableBufferPointer<CChar>) -> Answer?) -> Answer? {
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 4096, body)
   }
 }
