@@ -59,17 +59,15 @@ public final class ControlLoop: EventLoop, @unchecked Sendable {
   }
 
   /// Runs `work` on the control thread and waits. Not on the control thread, nor in a Task.
-  public func sync<Result>(_ work: () throws -> Result) throws -> Result {
+  public func sync<Result>(_ work: @escaping () throws -> Result) throws -> Result {
     let done = DispatchSemaphore(value: 0)
     let outcome = Outcome<Result>()
-    try withoutActuallyEscaping(work) { work in
-      let unsafeWork = UnsafeWork(body: work)
-      post {
-        outcome.value = Swift.Result { try unsafeWork.body() }
-        done.signal()
-      }
-      done.wait()
+    let carried = Carried(body: work)
+    post {
+      outcome.value = Swift.Result { try carried.body() }
+      done.signal()
     }
+    done.wait()
     return try outcome.value!.get()
   }
 
@@ -81,7 +79,8 @@ public final class ControlLoop: EventLoop, @unchecked Sendable {
   }
 
   private final class Outcome<Value>: @unchecked Sendable { var value: Swift.Result<Value, any Error>? }
-  private struct UnsafeWork<Value>: @unchecked Sendable { let body: () throws -> Value }
+  /// The caller waits, so what the closure holds is used by one thread at a time.
+  private struct Carried<Value>: @unchecked Sendable { let body: () throws -> Value }
 
   private func wake() {
     var one: UInt64 = 1

@@ -18,12 +18,9 @@ public struct DaemonLog: LogHandler {
     set { metadata[key] = newValue }
   }
 
-  public func log(
-    level: Logger.Level, message: Logger.Message, metadata: Logger.Metadata?, source: String, file: String,
-    function: String, line: UInt
-  ) {
-    let prefix = Self.isJournal ? "<\(Self.priority(level))>" : "\(Self.time()) \(level): "
-    let lines = "\(message)".split(separator: "\n").map { prefix + $0 + "\n" }.joined()
+  public func log(event: LogEvent) {
+    let prefix = Self.isJournal ? "<\(Self.priority(event.level))>" : "\(Self.time()) \(event.level): "
+    let lines = "\(event.message)".split(separator: "\n").map { prefix + $0 + "\n" }.joined()
     FileHandle.standardError.write(Data(lines.utf8))
   }
 
