@@ -17,8 +17,9 @@ public struct Transaction: Sendable {
 extension IPsecConf {
   /// Flows, SAs and bundles as values; `ike` rules are in `connections`. Every rule that the gateway cannot do is named
   /// in the error. A selector that stands twice is there once, as the last rule has it, as in OpenBSD.
-  public func transaction() throws(IPsecConfError) -> Transaction {
-    var builder = TransactionBuilder()
+  /// Weak algorithms (hmac-md5) are refused unless `allowWeak`, which is `allow-weak` of gateway.yaml.
+  public func transaction(allowWeak: Bool = false) throws(IPsecConfError) -> Transaction {
+    var builder = TransactionBuilder(allowWeak: allowWeak)
     for rule in rules {
       if case .sa(let sa) = rule.body { builder.noteMode(sa) }
     }
@@ -42,8 +43,12 @@ private struct TransactionBuilder {
     var destination: IPAddress
   }
 
+  let allowWeak: Bool
   var transaction = Transaction()
   var diagnostics: [Diagnostic] = []
+
+  init(allowWeak: Bool) { self.allowWeak = allowWeak }
+
   private var policyIndex: [PolicyKey: Int] = [:]
   private var identifiers: Set<SAIdentifier> = []
   /// A flow takes the mode of the manual SA it will find; without one, tunnel.
@@ -82,6 +87,10 @@ private struct TransactionBuilder {
     var parameters = SAParameters(
       spi: sa.spi, source: sa.source.address, destination: sa.destination.address, saProtocol: saProtocol,
       mode: saProtocol == .ipip ? .tunnel : sa.mode, transform: try Self.transform(sa))
+    if let algorithm = parameters.transform.authentication, algorithm.isWeak, !allowWeak {
+      let name = sa.transforms?.authentication?.rawValue ?? ""
+      throw Refusal(message: "auth \(name) is weak: it needs allow-weak in gateway.yaml")
+    }
     // Sequence numbers start anew with the peer, so a manual SA has no replay window (RFC 4303 3.4.3).
     parameters.replayWindow = 0
     if saProtocol == .ipcomp { parameters.compression = .deflate }

@@ -1,8 +1,9 @@
 import Glibc
 
-/// Random changes to valid text. The seed is printed; `FUZZ_SEED` repeats a run.
+/// Random changes to valid text. The seed is printed; `FUZZ_SEED` repeats a run, `FUZZ_ROUNDS` makes it longer.
 struct Mutator: RandomNumberGenerator {
   private var state: UInt64
+  let rounds = getenv("FUZZ_ROUNDS").flatMap { Int(String(cString: $0)) } ?? 3_000
 
   init(function: String = #function) {
     state = getenv("FUZZ_SEED").flatMap { UInt64(String(cString: $0)) } ?? .random(in: 1 ... .max)
