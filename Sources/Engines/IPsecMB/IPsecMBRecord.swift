@@ -31,7 +31,6 @@ struct IPsecMBRecord {
     switch transform.encryption {
     case .aesCBC: cipher = IMB_CIPHER_CBC
     case .aesCTR: cipher = IMB_CIPHER_CNTR
-    case .tripleDESCBC: cipher = IMB_CIPHER_DES3
     case .chacha20Poly1305: cipher = IMB_CIPHER_CHACHA20_POLY1305
     case .aesCCM16, .aesCCM12, .aesCCM8:
       cipher = IMB_CIPHER_CCM
@@ -61,7 +60,7 @@ struct IPsecMBKeys {
   private static let encryption = 0
   private static let decryption = 256
   private static let mac = (512, 768, 832)
-  /// AES: 15 round keys each way. 3DES: three schedules and the pointers to them. HMAC: two states of 64 bytes.
+  /// AES: 15 round keys each way. HMAC: two states of 64 bytes.
   static let size = 896
 
   let base: UnsafeMutableRawPointer
@@ -107,17 +106,6 @@ struct IPsecMBKeys {
         }
       expand?(key.baseAddress, encryption, decryption)
       if transform.encryption == .aesCBC { record.decryptionKeys = UnsafeRawPointer(decryption) }
-    case .tripleDESCBC:
-      let length = Int(IMB_DES_KEY_SCHED_SIZE)
-      let pointers = (encryption + 3 * length).assumingMemoryBound(to: UnsafeRawPointer.self)
-      for index in 0..<3 {
-        let schedule = encryption + index * length
-        _ = manager.pointee.des_key_sched(
-          schedule.assumingMemoryBound(to: UInt64.self), key.baseAddress.map { $0 + index * 8 })
-        (pointers + index).initialize(to: UnsafeRawPointer(schedule))
-      }
-      record.encryptionKeys = UnsafeRawPointer(pointers)
-      record.decryptionKeys = UnsafeRawPointer(pointers)
     case .chacha20Poly1305:
       encryption.copyMemory(from: key.baseAddress.unsafelyUnwrapped, byteCount: key.count)
     default: return
