@@ -1,1 +1,1 @@
-print("gwctl")
+Program.main()

@@ -17,6 +17,8 @@ public final class FakeGateway: GatewayControl {
     public var flushes: [FlushRequest.Target] = []
     public var reloads = 0
     public var loadReport = LoadReport()
+    /// True: what is added is there from then on.
+    public var keepsLoads = false
     public var reloadReport = ReloadReport(atSeconds: 1_700_000_000, succeeded: true, messages: ["1 flow added"])
     /// Thrown by every call while set.
     public var failure: ControlError?
@@ -113,6 +115,7 @@ public final class FakeGateway: GatewayControl {
   public func load(_ transaction: RuleTransaction) async throws(ControlError) -> LoadReport {
     try answer {
       $0.loads.append(transaction)
+      if $0.keepsLoads { $0.add(transaction) }
       return $0.loadReport
     }
   }
@@ -141,5 +144,21 @@ public final class FakeGateway: GatewayControl {
   public func events() async throws(ControlError) -> AsyncStream<GatewayEvent> {
     if let failure = state.withLock({ $0.failure }) { throw failure }
     return broadcaster.subscribe()
+  }
+}
+
+extension FakeGateway.State {
+  mutating func add(_ transaction: RuleTransaction) {
+    for rule in transaction.rules {
+      switch rule {
+      case .sa(let sa): sas.append(SARecord(parameters: sa, state: .mature))
+      case .policy(let policy):
+        policies.append(PolicyRecord(index: UInt32(policies.count + 1), parameters: policy))
+      case .bundle(let first, let then):
+        for index in sas.indices where sas[index].parameters.identifier == first {
+          sas[index].parameters.bundledWith = then
+        }
+      }
+    }
   }
 }

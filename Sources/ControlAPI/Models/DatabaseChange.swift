@@ -121,3 +121,22 @@ extension DatabaseChange: Codable {
     }
   }
 }
+
+extension DatabaseEvent {
+  /// The event that a change tells of; nil for acquires, which only IPsec makes.
+  public init?(_ change: DatabaseChange) {
+    switch change {
+    case .saAdded(let sa): self = .saAdded(sa)
+    case .saUpdated(let sa): self = .saUpdated(sa)
+    case .saDeleted(let sa): self = .saDeleted(sa)
+    case .sasFlushed(let saProtocol): self = .sasFlushed(saProtocol)
+    case .saExpired(let sa, let hard): self = .saExpired(sa, hard: hard)
+    case .mapping(let sa, let source, let port): self = .mapping(sa, newSource: source, newPort: port)
+    case .policyAdded(let policy): self = .policyAdded(policy)
+    case .policyUpdated(let policy): self = .policyUpdated(policy)
+    case .policyDeleted(let policy): self = .policyDeleted(policy)
+    case .policiesFlushed: self = .policiesFlushed
+    case .acquire, .acquireExpired: return nil
+    }
+  }
+}

@@ -1,0 +1,61 @@
+import ArgumentParser
+import ConfigurationFiles
+import ControlAPI
+
+struct Load: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Adds the SAs and flows of an ipsec.conf, all or none.",
+    discussion: """
+      With --replace, what ipsec.conf or an earlier load had made and the file does not name goes; SAs that stay \
+      unchanged keep their sequence numbers and replay windows. Rules of an ike kind are for a key daemon: see --fifo.
+      """)
+
+  @OptionGroup var global: GlobalOptions
+  @OptionGroup var options: RulesOptions
+  @Flag(name: .short, help: "Only read the file; change nothing.") var noAction = false
+  @Flag(name: .long, help: "Take away what the file does not name.") var replace = false
+  @Option(
+    name: .long, help: ArgumentHelp("Send ike rules to an isakmpd that listens there.", valueName: "fifo"),
+    completion: .file())
+  var fifo: String?
+
+  func run() throws {
+    let rules = try options.read()
+    let prepared: RulesFile.Prepared
+    do { prepared = try rules.prepare(replace ? .replace : .add, isAtomic: true) } catch {
+      throw RulesOptions.failure(error)
+    }
+    if noAction { return }
+    if !prepared.transaction.rules.isEmpty || replace { try send(prepared) }
+    try tellKeyDaemon(rules)
+  }
+
+  private func send(_ prepared: RulesFile.Prepared) throws(Failure) {
+    let report: LoadReport
+    do { report = try global.client.load(prepared.transaction) } catch {
+      if case .refused(let refusal) = error, let failures = refusal.failures, !failures.isEmpty {
+        throw RulesOptions.failure(failures, prepared, closing: "nothing was changed")
+      }
+      throw Failure(error)
+    }
+    guard report.failures.isEmpty else {
+      throw RulesOptions.failure(report.failures, prepared, closing: "nothing was changed")
+    }
+    if options.verbose > 0 { Terminal.standard.error("gwctl: \(Quantity.changes(report))") }
+  }
+
+  private func tellKeyDaemon(_ rules: RulesFile) throws(Failure) {
+    let ike = rules.ikeRules
+    guard !ike.isEmpty else { return }
+    guard let fifo else {
+      Terminal.standard.error(
+        "gwctl: \(Quantity.count(ike.count, "ike rule")) left to the key daemon; --fifo sends them")
+      return
+    }
+    for (rule, ike) in ike {
+      do { try IsakmpdFIFO.send(IKECommands(ike, options: PrintOptions(hostname: HostName.current)), to: fifo) } catch {
+        throw Failure(.failure, ["\(rule.file): \(rule.line): \(error.message)"])
+      }
+    }
+  }
+}

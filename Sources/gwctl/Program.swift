@@ -1,0 +1,25 @@
+import ArgumentParser
+import Glibc
+
+/// `gwctl`, or OpenBSD's `ipsecctl` where it is called by that name.
+enum Program {
+  static func main() -> Never {
+    let arguments = CommandLine.arguments
+    let name = arguments.first?.split(separator: "/").last.map(String.init) ?? "gwctl"
+    if name == "ipsecctl" {
+      let status = Ipsecctl(name: name, socketPath: GlobalOptions.defaultSocketPath, terminal: .standard)
+        .run(Array(arguments.dropFirst()))
+      exit(status)
+    }
+    do {
+      var command = try Gwctl.parseAsRoot()
+      try command.run()
+      exit(0)
+    } catch let failure as Failure {
+      for line in failure.lines { Terminal.standard.error("gwctl: \(line)") }
+      exit(failure.status.rawValue)
+    } catch {
+      Gwctl.exit(withError: error)
+    }
+  }
+}
