@@ -1,5 +1,7 @@
+#define _GNU_SOURCE
 #include "copenssl.h"
 
+#include <malloc.h>
 #include <openssl/provider.h>
 #include <string.h>
 #include <strings.h>
@@ -28,7 +30,7 @@ int openssl_cipher_direct(const char *name, openssl_cipher *found) {
   while (algorithm != NULL && algorithm->algorithm_names != NULL && !has_name(algorithm->algorithm_names, name))
     algorithm++;
   if (algorithm == NULL || algorithm->algorithm_names == NULL || no_cache) return 0;
-  openssl_cipher cipher = {.owner = OSSL_PROVIDER_get0_provider_ctx(provider)};
+  openssl_cipher cipher = {.owner = OSSL_PROVIDER_get0_provider_ctx(provider), .tag_offset = -1};
   for (const OSSL_DISPATCH *entry = algorithm->implementation; entry->function_id != 0; entry++)
     switch (entry->function_id) {
       case OSSL_FUNC_CIPHER_NEWCTX: cipher.newctx = OSSL_FUNC_cipher_newctx(entry); break;
@@ -45,6 +47,43 @@ int openssl_cipher_direct(const char *name, openssl_cipher *found) {
   return cipher.newctx != NULL && cipher.freectx != NULL && cipher.encrypt_init != NULL && cipher.decrypt_init != NULL
       && cipher.update != NULL && cipher.final != NULL && cipher.cipher != NULL && cipher.get_ctx_params != NULL
       && cipher.set_ctx_params != NULL;
+}
+
+/* Seals a message that differs with `trial` and has its tag. */
+static int trial_tag(const openssl_cipher *cipher, void *context, size_t key_length, unsigned trial,
+                     unsigned char tag[16]) {
+  unsigned char key[32], nonce[12], text[96];
+  memset(key, (int)(trial / 4) + 1, sizeof key);
+  memset(nonce, (int)trial * 3 + 1, sizeof nonce);
+  memset(text, (int)trial, sizeof text);
+  size_t length = trial * 11 % 64, done = 0;
+  OSSL_PARAM parameters[] = {openssl_tag_parameter(tag, 16), openssl_end_parameter()};
+  return cipher->encrypt_init(context, key, key_length, nonce, sizeof nonce, NULL)
+      && cipher->update(context, NULL, &done, 8, text, 8)
+      && cipher->update(context, text, &done, sizeof text, text, length)
+      && cipher->final(context, text, &done, 16) && cipher->get_ctx_params(context, parameters);
+}
+
+void openssl_cipher_find_tag(openssl_cipher *found, size_t key_length) {
+  enum { trials = 12 };
+  unsigned char *context = found->newctx(found->owner);
+  found->tag_offset = -1;
+  if (context == NULL) return;
+  unsigned char tag[16];
+  ptrdiff_t offset = -1;
+  for (unsigned trial = 0; trial < trials; trial++) {
+    if (!trial_tag(found, context, key_length, trial, tag)) goto out;
+    if (trial == 0) {
+      unsigned char *at = memmem(context, malloc_usable_size(context), tag, sizeof tag);
+      if (at == NULL) goto out;
+      offset = at - context;
+    } else if (memcmp(context + offset, tag, sizeof tag) != 0) {
+      goto out;
+    }
+  }
+  found->tag_offset = offset;
+out:
+  found->freectx(context);
 }
 
 /* EVP in the shape of a dispatch table: `owner` is the EVP_CIPHER, a context an EVP_CIPHER_CTX. */
@@ -107,6 +146,6 @@ int openssl_cipher_evp(const char *name, openssl_cipher *found) {
   *found = (openssl_cipher){
       .encrypt_init = evp_encrypt_init, .decrypt_init = evp_decrypt_init, .update = evp_update, .final = evp_final,
       .cipher = evp_cipher, .get_ctx_params = evp_get_ctx_params, .set_ctx_params = evp_set_ctx_params,
-      .newctx = evp_newctx, .freectx = evp_freectx, .owner = cipher};
+      .newctx = evp_newctx, .freectx = evp_freectx, .owner = cipher, .tag_offset = -1};
   return 1;
 }

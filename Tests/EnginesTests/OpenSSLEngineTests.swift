@@ -44,6 +44,15 @@ import Testing
     }
   }
 
+  @Test func theTagIsReadFromTheContext() throws {
+    for kind in TransformKind.all where [.aesGCM16, .chacha20Poly1305].contains(kind.encryption) {
+      let sample = kind.sample
+      let name = try #require(OpenSSLCiphers.name(kind.encryption, keyLength: sample.cipherKey.count))
+      #expect(try OpenSSLCiphers.find(name, .checked, sample: sample).pointee.tag_offset > 0)
+      #expect(try OpenSSLCiphers.find(name, .evp, sample: sample).pointee.tag_offset == -1)
+    }
+  }
+
   @Test func refusesWhatMakesNoSense() {
     let pairs = [
       Transforms.make(.aesGCM16, 20, .hmacSHA1, 20), Transforms.make(.aesCBC, 16, .aesGMAC, 20),

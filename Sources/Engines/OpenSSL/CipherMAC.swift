@@ -107,7 +107,8 @@ struct GMAC: MessageAuthentication {
     else { return false }
     var tag = (openssl_tag_parameter(out, 16), openssl_end_parameter())
     return withUnsafeMutableBytes(of: &tag) { parameters in
-      cipher.pointee.get_ctx_params(context, parameters.baseAddress?.assumingMemoryBound(to: OSSL_PARAM.self)) == 1
+      guard let first = parameters.baseAddress else { return false }
+      return cipher.takeTag(context, first.assumingMemoryBound(to: OSSL_PARAM.self))
     }
   }
 }

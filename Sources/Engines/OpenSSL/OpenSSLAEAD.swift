@@ -49,7 +49,7 @@ enum OpenSSLAEAD {
         && cipher.pointee.update(context, nil, &done, aadLength, crypto_job_aad(job), aadLength) == 1
         && cipher.pointee.update(context, text, &done, length &+ slack, text, length) == 1
         && cipher.pointee.final(context, text, &done, slack) == 1
-        && cipher.pointee.get_ctx_params(context, tag) == 1
+        && cipher.takeTag(context, tag)
     }
   }
 
@@ -76,7 +76,7 @@ enum OpenSSLAEAD {
         && cipher.pointee.update(context, nil, &done, aadLength, crypto_job_aad(job), aadLength) == 1
         && cipher.pointee.update(context, nil, &done, rest, job.pointee.text - 8, rest) == 1
         && cipher.pointee.final(context, job.pointee.icv, &done, slack) == 1
-        && cipher.pointee.get_ctx_params(context, tag) == 1
+        && cipher.takeTag(context, tag)
     }
   }
 

@@ -80,12 +80,23 @@ struct OpenSSLCiphers: Sendable {
     return context
   }
 
+  /// Bytes of key of the AEADs whose tag can be read where the context keeps it.
+  private static func tagKeyLength(_ name: String) -> Int? {
+    switch name {
+    case "AES-128-GCM": 16
+    case "AES-192-GCM": 24
+    case "AES-256-GCM", "ChaCha20-Poly1305": 32
+    default: nil
+    }
+  }
+
   private static func load(_ name: String, isDirect: Bool) -> Entry? {
     let table = UnsafeMutablePointer<openssl_cipher>.allocate(capacity: 1)
     guard (isDirect ? openssl_cipher_direct(name, table) : openssl_cipher_evp(name, table)) == 1 else {
       table.deallocate()
       return nil
     }
+    if isDirect, let keyLength = tagKeyLength(name) { openssl_cipher_find_tag(table, keyLength) }
     return Entry(table: OpenSSLTable(table), isDirect: isDirect)
   }
 

@@ -28,6 +28,17 @@ struct OpenSSLRecord {
   }
 }
 
+extension OpenSSLTable {
+  /// The tag of the message just sealed, to where `tag` says.
+  @inline(__always)
+  func takeTag(_ context: UnsafeMutableRawPointer, _ tag: UnsafeMutablePointer<OSSL_PARAM>) -> Bool {
+    let offset = pointee.tag_offset
+    guard offset >= 0, let out = tag.pointee.data else { return pointee.get_ctx_params(context, tag) == 1 }
+    out.copyMemory(from: context + offset, byteCount: tag.pointee.data_size)
+    return true
+  }
+}
+
 /// How far ahead of the job being run the loops touch the session and its context.
 enum Lookahead {
   static let session = 4
