@@ -123,8 +123,8 @@ class TwoGateways(Lab):
         self.inet.address("to-gw2", f"{ROUTER2}/24")
 
     def _gateway(self, name, wan, lan, far, router, core, settings, wan_mtu, host):
-        ports = [Port("wan", "net_af_packet0,iface=p-wan", [f"{wan}/24"], host=host, mtu=wan_mtu),
-                 Port("lan", "net_af_packet1,iface=p-lan", [f"{lan}/24"], host=host)]
+        ports = [Port("wan", "net_af_xdp0,iface=p-wan,busy_budget=0", [f"{wan}/24"], host=host, mtu=wan_mtu),
+                 Port("lan", "net_af_xdp1,iface=p-lan,busy_budget=0", [f"{lan}/24"], host=host)]
         return self.gateway(name, self.spaces[name], ports, workers=[core], settings=settings,
                             routes=[(far, router), (LAN2 if name == "gw1" else LAN1, router)])
 

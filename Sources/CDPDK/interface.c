@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "cdpdk.h"
 
 #include <errno.h>
@@ -5,10 +6,13 @@
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+int cdpdk_new_network_namespace(void) { return unshare(CLONE_NEWNET) == 0 ? 0 : -errno; }
 
 int cdpdk_tap_open(char name[16]) {
   int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);

@@ -19,9 +19,11 @@ struct DriverArguments {
       // Its queues are sockets of a fanout group.
       if queues > 1 { add("qpairs", queues) }
       if configuration.mtu > 1900 {
-        // A frame lies whole in a slot of the ring, 2048 bytes by default.
-        add("framesz", 16384)
-        add("blocksz", 65536)
+        // A frame lies whole in a slot of the ring, 2048 bytes by default; slots fill blocks of whole pages, and a
+        // slot is no larger than an mbuf.
+        let slot = ((try? Mempool.dataRoom(mtu: configuration.mtu)) ?? 0) - Mempool.headroom
+        add("framesz", slot)
+        add("blocksz", slot * 4)
         add("framecnt", 512)
       }
     case "net_af_xdp": add("queue_count", min(queues, Self.receiveQueues(device.argument("iface") ?? "")))

@@ -68,9 +68,11 @@ public final class EAL: Sendable {
 
   /// Releases memory and devices. Ports are closed and workers have returned.
   public func stop() {
+    let directory = runtimeDirectory
     thread.run { _ = rte_eal_cleanup() }
     thread.stop()
-    try? FileManager.default.removeItem(atPath: telemetrySocket)
+    // What is left of it: the telemetry socket, and files that only hugepages need.
+    try? FileManager.default.removeItem(atPath: directory)
   }
 
   public static var version: String { String(cString: rte_version()) }

@@ -21,9 +21,9 @@ public final class EthernetPort: @unchecked Sendable {
   public let hasRSS: Bool
   /// The device checks IPv4 header checksums (`cdpdk_rx_ip_checksum_bad` in `ol_flags`).
   public let checksIPv4: Bool
-  /// Receives jumbo frames in several segments when a buffer is too small.
-  public let maximumFrame: Int
-  private let info: rte_eth_dev_info
+  /// The largest IP packet it sends and receives, in bytes. Control thread.
+  public private(set) var mtu: Int
+  private let setup: PortSetup
   private var isStarted = false
   private var isClosed = false
 
@@ -39,10 +39,11 @@ public final class EthernetPort: @unchecked Sendable {
       let setup = try PortSetup(id: id, device: device, configuration: configuration)
       let socket = Int(rte_eth_dev_socket_id(id))
       try setup.queues(pool: pool(socket))
-      try setup.setMTU()
+      try setup.setMTU(configuration.mtu)
       self.id = id
       self.socket = socket
-      info = setup.info
+      self.setup = setup
+      mtu = configuration.mtu
       driver = setup.info.driver_name.map { String(cString: $0) } ?? "unknown"
       receiveQueues = Int(setup.receiveQueues)
       transmitQueues = Int(setup.transmitQueues)
@@ -50,7 +51,6 @@ public final class EthernetPort: @unchecked Sendable {
       transmitDescriptors = Int(setup.transmitDescriptors)
       hasRSS = setup.hasRSS
       checksIPv4 = setup.checksIPv4
-      maximumFrame = Int(setup.info.max_rx_pktlen)
     } catch {
       DeviceProbe.detach(id)
       throw error
@@ -88,16 +88,11 @@ public final class EthernetPort: @unchecked Sendable {
     try PortSetup.check(outcome, device, "promiscuous mode")
   }
 
-  /// Changes the MTU. Many devices want to be stopped for it.
-  public func setMTU(_ mtu: Int) throws(PortError) {
-    let outcome = EALLog.shared.collecting { rte_eth_dev_set_mtu(id, UInt16(clamping: mtu)) }
-    if outcome.result == -ENOTSUP { return }
-    try PortSetup.check(outcome, device, "mtu \(mtu)")
-  }
-
-  public var mtu: Int {
-    var mtu: UInt16 = 0
-    return rte_eth_dev_get_mtu(id, &mtu) == 0 ? Int(mtu) : configuration.mtu
+  /// Changes the MTU; buffers of the pool have room for it. Many devices want to be stopped for it.
+  public func setMTU(_ new: Int) throws(PortError) {
+    try setup.checkMTU(new)
+    try setup.setMTU(new)
+    mtu = new
   }
 
   public var macAddress: MACAddress {

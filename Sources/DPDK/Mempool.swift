@@ -24,7 +24,7 @@ public final class Mempool: @unchecked Sendable {
     dataRoom = try Self.dataRoom(mtu: mtu)
     guard capacity > 0, capacity <= Int(UInt32.max) / 2 else { throw .invalid("a pool of \(capacity) buffers") }
     let cache = min(Self.cacheSize, capacity * 2 / 3)
-    let made = rte_pktmbuf_pool_create(
+    let made = cdpdk_pool_create(
       name, UInt32(capacity), UInt32(cache), UInt16(Self.privateSize), UInt16(dataRoom), Int32(socket))
     guard let made else {
       let code = cdpdk_errno()

@@ -48,7 +48,7 @@ struct PortSetup {
   }
 
   private mutating func configure() throws(PortError) {
-    try checkMTU()
+    try checkMTU(configuration.mtu)
     var conf = rte_eth_conf()
     conf.rxmode.mtu = UInt32(configuration.mtu)
     if checksIPv4 { conf.rxmode.offloads |= cdpdk_rx_offload_ipv4_checksum() }
@@ -60,7 +60,7 @@ struct PortSetup {
       conf.rx_adv_conf.rss_conf.rss_hf = wanted & info.flow_type_rss_offloads
     }
     var outcome = EALLog.shared.collecting { rte_eth_dev_configure(id, receiveQueues, transmitQueues, &conf) }
-    if outcome.result == -EINVAL, configuration.mtu <= 1500 {
+    if outcome.result == -EINVAL, keepsMTUInKernel || configuration.mtu <= 1500 {
       // Drivers that count 14 bytes of frame around their own limit refuse an MTU that they carry.
       conf.rxmode.mtu = 0
       outcome = EALLog.shared.collecting { rte_eth_dev_configure(id, receiveQueues, transmitQueues, &conf) }
@@ -72,11 +72,11 @@ struct PortSetup {
     try Self.check(adjusted, device, "choice of descriptors")
   }
 
-  private func checkMTU() throws(PortError) {
+  func checkMTU(_ mtu: Int) throws(PortError) {
     let lowest = max(68, Int(info.min_mtu))
     let highest = info.max_mtu == 0 ? 9700 : min(9700, Int(info.max_mtu))
-    guard lowest <= highest, (lowest...highest).contains(configuration.mtu) else {
-      throw .mtu(device: device.description, mtu: configuration.mtu, supported: lowest...max(lowest, highest))
+    guard lowest <= highest, (lowest...highest).contains(mtu) else {
+      throw .mtu(device: device.description, mtu: mtu, supported: lowest...max(lowest, highest))
     }
   }
 
@@ -98,14 +98,19 @@ struct PortSetup {
     }
   }
 
-  func setMTU() throws(PortError) {
-    var current: UInt16 = 0
-    if rte_eth_dev_get_mtu(id, &current) == 0, Int(current) == configuration.mtu, device.driver != "net_af_packet" {
-      return
+  /// af_packet says that it takes 1518 bytes, but takes what fits its slots: the kernel's interface is what counts.
+  private var keepsMTUInKernel: Bool { device.driver == "net_af_packet" }
+
+  func setMTU(_ mtu: Int) throws(PortError) {
+    if keepsMTUInKernel, let interface = device.argument("iface") {
+      let result = cdpdk_interface_set_mtu(interface, Int32(clamping: mtu))
+      return try Self.check((result, []), device, "mtu \(mtu) of \(interface)")
     }
-    let outcome = EALLog.shared.collecting { rte_eth_dev_set_mtu(id, UInt16(clamping: configuration.mtu)) }
+    var current: UInt16 = 0
+    if rte_eth_dev_get_mtu(id, &current) == 0, Int(current) == mtu { return }
+    let outcome = EALLog.shared.collecting { rte_eth_dev_set_mtu(id, UInt16(clamping: mtu)) }
     if outcome.result == -ENOTSUP { return }  // ring, pcap, null: whatever is sent
-    try Self.check(outcome, device, "mtu \(configuration.mtu)")
+    try Self.check(outcome, device, "mtu \(mtu)")
   }
 
   static func check(_ outcome: (result: Int32, problems: [String]), _ device: PortDevice, _ what: String)

@@ -12,11 +12,15 @@ struct PacketNote {
     case waitsForSA
     /// Waited, and may go on.
     case resolved
+    /// Waited in vain.
+    case failed
   }
   var kind: Kind
   var origin: PacketOrigin
   var version: UInt8
   var dontFragment: Bool
+  /// It is the gateway's own outer packet: nobody is to be told if it cannot be sent.
+  var isSealed: Bool
   var port: UInt16
   var policy: UInt32
   var nextHopHigh: UInt64

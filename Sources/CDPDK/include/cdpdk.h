@@ -126,6 +126,14 @@ CDPDK_INLINE void cdpdk_prefetch_data(cdpdk_mbuf *m) { rte_prefetch0((char *)m->
 CDPDK_INLINE uint64_t cdpdk_cycles(void) { return rte_rdtsc(); }
 CDPDK_INLINE int cdpdk_errno(void) { return rte_errno; }
 
+// MARK: pools
+
+/// As rte_pktmbuf_pool_create. Without hugepages the objects lie close together, across pages: DPDK would otherwise keep
+/// each within its page, and the AF_XDP driver registers only as much memory as a close layout takes. Such memory is
+/// only for virtual devices.
+struct rte_mempool *cdpdk_pool_create(
+    const char *name, unsigned count, unsigned cache, uint16_t private_size, uint16_t data_room, int socket);
+
 // MARK: rings of mbufs
 
 CDPDK_INLINE unsigned cdpdk_ring_enqueue(struct rte_ring *r, cdpdk_mbuf **m, unsigned n) {
@@ -191,6 +199,9 @@ int cdpdk_affinity_set(const uint64_t *mask, int words);
 void cdpdk_thread_name(const char *name);
 
 // MARK: TAP and interfaces
+
+/// Moves the calling thread, and what it starts from now on, into a new network namespace; 0 or -errno.
+int cdpdk_new_network_namespace(void);
 
 /// A non-blocking, non-persistent TAP; the descriptor, or -errno. `name` gets the kernel's name if it held a pattern.
 int cdpdk_tap_open(char name[16]);

@@ -57,6 +57,9 @@ public struct GatewayConfiguration: Sendable, Equatable {
   public var allowWeak = false
   public var fragments = Fragmentation.before
   public var metrics: Metrics?
+  /// Packets in the replay window of SAs with static keys: 0, or 32...65536. A peer that begins again at 1 when it is
+  /// started again, as OpenBSD does, wants 0; a gateway of this kind does not.
+  public var manualReplayWindow = 64
 
   public init() {}
 

@@ -39,7 +39,7 @@ extension GatewayConfiguration {
 
   private static let keys = [
     "eal", "hugepages", "memory", "workers", "ports", "routes", "neighbors", "ipsec", "idle", "crypto", "on-ike-exit",
-    "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "metrics",
+    "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "metrics", "manual-replay-window",
   ]
 
   private mutating func read(_ root: YAMLCursor) throws(ConfigurationError) {
@@ -74,6 +74,9 @@ extension GatewayConfiguration {
     if let cursor = values["burst"] { burst = try cursor.int(32...256, unit: "packets") }
     if let cursor = values["allow-weak"] { allowWeak = try cursor.bool() }
     if let cursor = values["fragments"] { fragments = try cursor.choice(Fragmentation.self) }
+    if let cursor = values["manual-replay-window"] {
+      manualReplayWindow = try cursor.int(0...65536, unit: "packets")
+    }
     if let cursor = values["limits"] { limits = try Limits(cursor) }
     if let cursor = values["metrics"] {
       let fields = try cursor.mapping(["listen"])

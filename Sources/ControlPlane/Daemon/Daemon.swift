@@ -148,7 +148,7 @@ public struct Daemon {
       if let file = configuration.ipsec {
         let rules = try IPsecConf.parse(file: file)
         for diagnostic in rules.diagnostics + rules.cautions { Self.complain("\(diagnostic)") }
-        _ = try rules.transaction()
+        _ = try rules.transaction(allowWeak: configuration.allowWeak)
       }
       return .stopped
     } catch let error as IPsecConfError {

@@ -28,6 +28,7 @@ extension Gateway {
       for failure in try network.attach(hostPort(index)) { logger.warning("\(failure)") }
     }
     hostNetwork = network
+    giveRoutesToKernel()
     loop.watch(network.descriptor, for: .readable) { _ in network.handleReadable() }
   }
 
@@ -46,6 +47,19 @@ extension Gateway {
     }
     let refused = routing.replaceRoutes(from: .configuration, with: routes)
     guard refused.isEmpty else { throw GatewayError.network(refused.map(\.description).joined(separator: "; ")) }
+  }
+
+  /// Static routes by way of ports that have a TAP.
+  func giveRoutesToKernel() {
+    let routes = configuration.routes.compactMap { route -> HostRoute? in
+      let index = configuration.ports.firstIndex { port in
+        if let name = route.port { return port.name == name }
+        return route.via.map { via in port.addresses.contains { $0.network.contains(via) } } ?? false
+      }
+      guard let index, configuration.ports[index].host else { return nil }
+      return HostRoute(prefix: route.to, gateway: route.via, port: UInt16(index))
+    }
+    for failure in hostNetwork?.setRoutes(routes) ?? [] { logger.warning("\(failure)") }
   }
 
   func applyNeighbors(from old: [StaticNeighbor], to new: [StaticNeighbor]) throws {

@@ -15,13 +15,14 @@ extension Gateway {
     do {
       let rules = try IPsecConf.parse(file: file)
       for diagnostic in rules.diagnostics + rules.cautions { logger.warning("\(diagnostic)") }
-      transaction = try rules.transaction()
+      transaction = try rules.transaction(allowWeak: configuration.allowWeak)
     } catch {
       throw GatewayError.rules(error.diagnostics.map(\.description))
     }
     let bundles = transaction.bundles.map { ConfigurationChange.Bundle(first: $0.first, then: $0.then) }
     let change = database.change(
-      toConfiguration: transaction.sas, policies: transaction.policies, bundles: bundles)
+      toConfiguration: transaction.sas.map { completed($0, configuration) }, policies: transaction.policies,
+      bundles: bundles)
     try checkWeak(change.addedSAs, allowed: configuration.allowWeak)
     try database.apply(change, origin: 0)
     try journal.adopt(database)
@@ -35,6 +36,16 @@ extension Gateway {
     for sa in sas where sa.transform.authentication?.isWeak == true {
       throw .unsupported("\(sa.identifier): hmac-md5 is weak; `allow-weak: true` in gateway.yaml permits it")
     }
+  }
+
+  /// Static keys say nothing of a replay window: gateway.yaml does.
+  private func completed(_ sa: SAParameters, _ configuration: GatewayConfiguration) -> SAParameters {
+    guard sa.owner == .configuration, sa.saProtocol == .esp || sa.saProtocol == .ah, sa.replayWindow == 0 else {
+      return sa
+    }
+    var sa = sa
+    sa.replayWindow = UInt32(configuration.manualReplayWindow)
+    return sa
   }
 
   // MARK: Transactions of the control API
@@ -59,7 +70,7 @@ extension Gateway {
     for rule in transaction.rules {
       switch (rule, transaction.mode) {
       case (.sa(let sa), .delete): change.removedSAs.append(sa.identifier)
-      case (.sa(let sa), _): sas.append(sa)
+      case (.sa(let sa), _): sas.append(completed(sa, configuration))
       case (.policy(let policy), .delete):
         change.removedPolicies.append(.init(direction: policy.direction, selector: policy.selector))
       case (.policy(let policy), _): change.addedPolicies.append(policy)
@@ -78,7 +89,7 @@ extension Gateway {
     var bundles: [ConfigurationChange.Bundle] = []
     for rule in transaction.rules {
       switch rule {
-      case .sa(let sa): sas.append(sa)
+      case .sa(let sa): sas.append(completed(sa, configuration))
       case .policy(let policy): policies.append(policy)
       case .bundle(let first, let then): bundles.append(.init(first: first, then: then))
       }
@@ -132,7 +143,7 @@ extension Gateway {
     switch rule {
     case .sa(let sa):
       try checkWeak([sa], allowed: configuration.allowWeak)
-      try database.add(sa, origin: 0)
+      try database.add(completed(sa, configuration), origin: 0)
       report.sasAdded += 1
     case .policy(let policy):
       _ = try database.add(policy, replacing: true, origin: 0)
@@ -207,6 +218,7 @@ extension Gateway {
     for index in new.ports.indices where new.ports[index].addresses != old.ports[index].addresses {
       try applyAddresses(index)
     }
+    if old.routes != new.routes { giveRoutesToKernel() }
     keySockets?.onExit = new.onIKEExit
     dataPlane.shared.pointee.fragmentAfter.store(new.fragments == .after, ordering: .relaxed)
     return Self.changes(old, new)

@@ -35,6 +35,8 @@ public final class HostNetwork {
     var kernelAddresses: [LocalAddress] = []
   }
 
+  private var routesGiven: [HostRoute] = []
+
   public init(routing: RoutingTable) throws(HostNetworkError) {
     self.routing = routing
     netlink = try RouteNetlink()
@@ -81,6 +83,24 @@ public final class HostNetwork {
     try netlink.setLink(
       index, name: port.name, isUp: true, mtu: present?.mtu == port.mtu ? nil : port.mtu,
       mac: present?.mac == port.mac ? nil : port.mac)
+  }
+
+  /// Gives the kernel the gateway's own routes through ports that have a TAP, so that what the host sends (IKE, answers to
+  /// those behind a tunnel) leaves by it; takes away those given before and not now. Returns what could not be set.
+  public func setRoutes(_ wanted: [HostRoute]) -> [HostNetworkError] {
+    var errors: [HostNetworkError] = []
+    func set(_ route: HostRoute, _ isPresent: Bool) {
+      guard let attached = ports[route.port] else { return }
+      do throws(HostNetworkError) {
+        try netlink.setRoute(route.prefix, via: route.gateway, on: attached.index, isPresent: isPresent)
+      } catch {
+        errors.append(error)
+      }
+    }
+    for route in routesGiven where !wanted.contains(route) { set(route, false) }
+    for route in wanted where !routesGiven.contains(route) { set(route, true) }
+    routesGiven = wanted
+    return errors
   }
 
   /// Lets a port go; the TAP is its owner's to remove.

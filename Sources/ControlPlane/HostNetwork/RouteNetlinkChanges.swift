@@ -53,6 +53,30 @@ extension RouteNetlink {
     return request
   }
 
+  /// Adds or takes away a route of the gateway's own (protocol `static`); what is there, or gone, already is well.
+  func setRoute(
+    _ prefix: IPPrefix, via gateway: IPAddress?, on index: Int32, isPresent: Bool
+  ) throws(HostNetworkError) {
+    let flags = isPresent ? NLM_F_CREATE | NLM_F_REPLACE : 0
+    var request = request(Int(isPresent ? RTM_NEWROUTE : RTM_DELROUTE), flags: flags)
+    request.append(prefix.family.rawValue)
+    request.append(prefix.length)
+    request.append(UInt16(0))
+    request.append(UInt8(RT_TABLE_MAIN.rawValue))
+    request.append(UInt8(RTPROT_STATIC))
+    request.append(UInt8((gateway == nil ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE).rawValue))
+    request.append(UInt8(RTN_UNICAST))
+    request.append(UInt32(0))
+    request.attribute(Int(RTA_DST.rawValue), prefix.address.bytes)
+    if let gateway { request.attribute(Int(RTA_GATEWAY.rawValue), gateway.bytes) }
+    request.attribute(Int(RTA_OIF.rawValue), UInt32(bitPattern: index))
+    do throws(HostNetworkError) {
+      try change(request, "\(isPresent ? "adding" : "removing") route \(prefix)")
+    } catch .system(_, ESRCH) where !isPresent {
+      return
+    }
+  }
+
   /// As if the kernel itself had a packet for the neighbour (NTF_USE): starts resolution of one that is not known, and
   /// has one that is stale confirmed. The result is heard as a notice.
   func use(_ address: IPAddress, on index: Int32) throws(HostNetworkError) {

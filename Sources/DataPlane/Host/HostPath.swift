@@ -137,7 +137,8 @@ public final class HostPath: @unchecked Sendable {
       }
       mbuf.note.initialize(
         to: PacketNote(
-          kind: .fromKernel, origin: .host, version: 0, dontFragment: false, port: UInt16(port), policy: 0,
+          kind: .fromKernel, origin: .host, version: 0, dontFragment: false, isSealed: false, port: UInt16(port),
+          policy: 0,
           nextHopHigh: 0, nextHopLow: 0, destinationHigh: 0, destinationLow: 0))
       give(mbuf, toWorker: workerOfPort[port])
       count += 1
@@ -196,8 +197,9 @@ public final class HostPath: @unchecked Sendable {
 
   private func expire() {
     for mbuf in queue.expired(now: Self.seconds()) {
-      cdpdk_free(mbuf)
-      count1(.neighborUnresolved)
+      // A worker tells the sender, as it has the rate limit and the routes.
+      mbuf.note.pointee.kind = .failed
+      give(mbuf, toWorker: workerOfPort[Int(mbuf.note.pointee.port)])
     }
   }
 

@@ -70,7 +70,8 @@ enum ExceptionStage {
     mbuf.note.initialize(
       to: PacketNote(
         kind: .waitsForNeighbor, origin: packet.pointee.origin, version: packet.pointee.version,
-        dontFragment: packet.pointee.dontFragment, port: adjacency.pointee.port, policy: 0,
+        dontFragment: packet.pointee.dontFragment,
+        isSealed: packet.pointee.policy != nil && packet.pointee.sa != nil, port: adjacency.pointee.port, policy: 0,
         nextHopHigh: isGlean ? destination.high : adjacency.pointee.nextHopHigh,
         nextHopLow: isGlean ? destination.low : adjacency.pointee.nextHopLow,
         destinationHigh: destination.high, destinationLow: destination.low))

@@ -59,7 +59,9 @@ enum HostStage {
       i &+= 1
       let note = mbuf.note
       if note.pointee.kind == .resolved {
-        resolved(w, mbuf, note)
+        w.pointee.transmit.append(waited(w, mbuf, note))
+      } else if note.pointee.kind == .failed {
+        failed(w, waited(w, mbuf, note), isSealed: note.pointee.isSealed)
       } else {
         fromKernel(w, mbuf, port: Int(note.pointee.port))
       }
@@ -88,17 +90,25 @@ enum HostStage {
   }
 
   /// A packet that waited for its neighbour, finished but for the link header.
-  private static func resolved(_ w: WorkerPointer, _ mbuf: Mbuf, _ note: UnsafeMutablePointer<PacketNote>) {
+  private static func waited(
+    _ w: WorkerPointer, _ mbuf: Mbuf, _ note: UnsafeMutablePointer<PacketNote>
+  ) -> PacketPointer {
     let packet = w.nextPacket(mbuf, port: Int(note.pointee.port), origin: note.pointee.origin)
     packet.pointee.ip = mbuf.data
     packet.pointee.length = Int32(truncatingIfNeeded: Int(mbuf.pointee.data_len))
     packet.pointee.version = note.pointee.version
-    packet.pointee.depth = 0
+    packet.pointee.depth = 1
     packet.pointee.dontFragment = note.pointee.dontFragment
     packet.pointee.adjacency =
       note.pointee.version == 4
       ? w.pointee.fib.lookup(v4: UInt32(truncatingIfNeeded: note.pointee.destinationLow))
       : w.pointee.fib.lookup(v6High: note.pointee.destinationHigh, low: note.pointee.destinationLow)
-    w.pointee.transmit.append(packet)
+    return packet
+  }
+
+  /// RFC 1812 3.3.2: a host that does not answer ARP is unreachable.
+  private static func failed(_ w: WorkerPointer, _ packet: PacketPointer, isSealed: Bool) {
+    if !isSealed { ExceptionStage.answer(w, packet, .hostUnreachable) }
+    w.drop(packet, .neighborUnresolved)
   }
 }
