@@ -177,7 +177,7 @@ extension DPDKTests {
       var configuration = PortConfiguration(queues: 2)
       configuration.mtu = 9000
       #expect(
-        DriverArguments(device, configuration).text == "iface=veth0,qpairs=2,framesz=16384,blocksz=65536,framecnt=512")
+        DriverArguments(device, configuration).text == "iface=veth0,qpairs=2,framesz=10240,blocksz=40960,framecnt=512")
       let plain = try PortDevice("net_af_packet0,iface=veth0")
       #expect(DriverArguments(plain, PortConfiguration(queues: 2)).text == "iface=veth0,qpairs=2")
       #expect(DriverArguments(plain, PortConfiguration(queues: 1)).text == "iface=veth0")
