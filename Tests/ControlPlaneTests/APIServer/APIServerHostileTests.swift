@@ -66,6 +66,31 @@ import Testing
     }
   }
 
+  /// A request that never ends, a connection that says nothing, and a reader of events that does not read.
+  @Test(.timeLimit(.minutes(1))) func stopWaitsForNobody() async throws {
+    let fixture = try ServerFixture()
+    try await fixture.server.start()
+    let texts = [
+      "POST /v1/load HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n{", "",
+      "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n",
+    ]
+    var descriptors: [Int32] = []
+    for text in texts {
+      let descriptor = try #require(connect(fixture.path))
+      descriptors.append(descriptor)
+      _ = send(descriptor, text, text.utf8.count, Int32(MSG_NOSIGNAL))
+    }
+    for _ in 0..<500 where fixture.gateway.broadcaster.readerCount == 0 { try await Task.sleep(for: .milliseconds(10)) }
+    // More than a socket's buffers hold.
+    for _ in 0..<2000 { fixture.gateway.broadcaster.publish(.saAdded(Samples.record)) }
+    try await Task.sleep(for: .milliseconds(100))
+    let start = ContinuousClock.now
+    await fixture.server.stop(grace: .milliseconds(500))
+    #expect(ContinuousClock.now - start < .seconds(5))
+    for descriptor in descriptors { close(descriptor) }
+    await fixture.close()
+  }
+
   private func connect(_ path: String) -> Int32? {
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_un()

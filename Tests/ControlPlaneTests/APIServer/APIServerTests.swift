@@ -154,6 +154,23 @@ struct ServerFixture {
     }
   }
 
+  /// 10,000 SAs are listed in seconds, in a debug build too.
+  @Test func tenThousandSAsAreListed() async throws {
+    try await ServerFixture.with { fixture async throws in
+      fixture.gateway.state.withLock { state in
+        state.sas = (0..<10_000).map { index in
+          var record = Samples.record
+          record.parameters.spi = UInt32(0x1000 + index)
+          return record
+        }
+      }
+      let start = ContinuousClock.now
+      let sas = try await fixture.call { try $0.securityAssociations() }
+      print("10,000 SAs listed in \(ContinuousClock.now - start)")
+      #expect(sas.count == 10_000 && sas[9_999].parameters.spi == 0x1000 + 9_999)
+    }
+  }
+
   @Test func metricsAreWellFormed() async throws {
     try await ServerFixture.with { fixture async throws in
       let text = try await fixture.curl(["http://gw/metrics"]).body
