@@ -24,7 +24,9 @@ cdpdk_reassembly *cdpdk_reassembly_create(uint32_t max_flows, uint64_t timeout_c
 
 void cdpdk_reassembly_destroy(cdpdk_reassembly *r) {
   if (r == NULL) return;
-  rte_ip_frag_free_death_row(&r->dead, 0);
+  // Destroying the table would leak the fragments in it.
+  while (cdpdk_reassembly_collect(r, UINT64_MAX) > 0) {
+  }
   rte_ip_frag_table_destroy(r->table);
   free(r);
 }
