@@ -58,7 +58,7 @@ YAML_ERRORS = [
     ("key twice", "hugepages: false\n", "hugepages: false\nhugepages: true\n", "hugepages"),
 ]
 IPSEC_ERRORS = [
-    ("syntax", "flow esp", "flwo esp", "ipsec.conf"),
+    ("syntax", "flow esp", "flwo esp", "syntax error"),
     ("key too short", "33" * 16, "33" * 15, "128 bits"),
     ("key with a wrong digit", "33" * 16, "3g" * 16, "hex"),
     ("reserved SPI", "0x1000:0x1001", "0x10:0x1001", "spi"),
@@ -89,7 +89,8 @@ class ConfigErrors(EndToEndTest):
         for word in words:
             self.assertIn(word, done.stderr)
         self.assertNotIn("EAL:", done.stderr)
-        self.assertLess(len(done.stderr.splitlines()), 6, done.stderr)
+        # OpenBSD says a wrong digit again for each byte of the key.
+        self.assertLess(len(set(done.stderr.splitlines())), 6, done.stderr)
 
     def test_good(self):
         done = self.check(GOOD)

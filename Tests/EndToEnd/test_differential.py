@@ -119,8 +119,8 @@ class ScapyLab(Lab):
             # The raw sockets are the hosts: their kernels stay silent.
             lan.isolate("eth0")
             wan.isolate("eth0")
-            ports = [Port("wan", "net_af_xdp0,iface=p-wan,busy_budget=0", [f"{ENDS[4][0]}/24", f"{ENDS[6][0]}/64"], host=False),
-                     Port("lan", "net_af_xdp1,iface=p-lan,busy_budget=0", ["192.168.60.1/24", "2001:db8:60::1/64"], host=False)]
+            ports = [Port("wan", "net_af_packet0,iface=p-wan", [f"{ENDS[4][0]}/24", f"{ENDS[6][0]}/64"], host=False),
+                     Port("lan", "net_af_packet1,iface=p-lan", ["192.168.60.1/24", "2001:db8:60::1/64"], host=False)]
             self.gw = self.gateway(
                 "gw", gw, ports, workers=[worker_cores()[0]],
                 routes=[(NETS[4][1], ENDS[4][1]), (NETS[6][1], ENDS[6][1])],

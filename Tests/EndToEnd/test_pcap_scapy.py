@@ -114,11 +114,12 @@ class PcapScapy(EndToEndTest):
     def check_sealed(self, packets, originals, association):
         self.assertEqual(len(packets), len(originals))
         self.assertEqual([packet[ESP].seq for packet in packets], list(range(1, len(packets) + 1)))
+        ivs = {packet[ESP].data[:16] for packet in packets}
+        self.assertEqual(len(ivs), len(packets), "an IV was used twice")
         for packet, original in zip(packets, originals):
             self.assertEqual((packet.src, packet.dst, packet.proto), (GW1, GW2, 50))
             self.assertEqual(packet.tos, original.tos)
             self.assertEqual(bytes(association.decrypt(packet)), after_one_hop(original))
-        self.assertEqual(len({packet[ESP].data[:16] for packet in packets}), len(packets), "an IV was used twice")
 
     def test_aes_cbc_128_sha2_256(self):
         self.check_transform(16)

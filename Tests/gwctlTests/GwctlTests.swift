@@ -39,7 +39,7 @@ import Testing
         $0.loadReport.sasAdded = 2
         $0.loadReport.policiesAdded = 2
       }
-      let result = try await fixture.gwctl("load", "-v", "--replace", file)
+      let result = try await fixture.gwctl("load", "-v", file)
       #expect(result.status == 0)
       #expect(result.err == "gwctl: 2 SAs added, 2 flows added\n")
       let load = try #require(fixture.gateway.state.withLock { $0.loads.first })

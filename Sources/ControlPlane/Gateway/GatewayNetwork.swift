@@ -95,10 +95,20 @@ extension Gateway {
       dataPlane.host.release(port: key.port, address: key.address)
       return
     }
-    awaited.insert(key)
+    guard awaited.insert(key).inserted else { return }
+    ask(for: key, again: 12)
+  }
+
+  /// Until it is resolved, for as long as packets wait. The kernel repeats its questions itself; what it forgets about an
+  /// address (a flushed table) is asked for anew.
+  private func ask(for key: NeighborKey, again: Int) {
+    guard awaited.contains(key) else { return }
+    guard again > 0 else {
+      awaited.remove(key)
+      return
+    }
     hostNetwork?.resolve(key, now: Self.nanoseconds())
-    // Who has not answered by then is asked for by the next packet.
-    loop.schedule(after: .seconds(3)) { [weak self] in self?.awaited.remove(key) }
+    loop.schedule(after: .milliseconds(250)) { [weak self] in self?.ask(for: key, again: again - 1) }
   }
 
   /// Carrier lost and found.

@@ -61,7 +61,7 @@ public final class SecurityDatabase: SecurityStore {
     counterSource = counters
     sad = SAD(reclaimer: reclaimer)
     spd = SPD(reclaimer: reclaimer)
-    slots = SlotAllocator(capacity: limits.sas + limits.policies)
+    slots = SlotAllocator(capacity: limits.counterSlots - 1)
     wheel = TimerWheel(now: now)
     acquires.allowance = limits.acquiresPerSecond
   }
@@ -71,9 +71,12 @@ public final class SecurityDatabase: SecurityStore {
   /// Seconds of the gateway's clock at the last tick.
   public var now: UInt64 { wheel.now }
 
+  /// Wall-clock seconds at moment 0; taken once, so that a moment is the same whenever it is asked for.
+  private lazy var epoch: UInt64 = wallClock() &- now
+
   /// Wall-clock seconds of a moment of the gateway's clock; 0 stays 0.
   func wall(_ moment: UInt64) -> UInt64 {
-    moment == 0 ? 0 : wallClock() &- (now &- min(moment, now))
+    moment == 0 ? 0 : epoch &+ moment
   }
 
   func nextSerial() -> UInt32 {

@@ -4,16 +4,16 @@ import ControlAPI
 
 struct Load: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Adds the SAs and flows of an ipsec.conf, all or none.",
+    abstract: "Makes the SAs and flows what an ipsec.conf says, all or none.",
     discussion: """
-      With --replace, what ipsec.conf or an earlier load had made and the file does not name goes; SAs that stay \
+      What ipsec.conf or an earlier load had made and the file does not name goes, unless --add is given; SAs that stay \
       unchanged keep their sequence numbers and replay windows. Rules of an ike kind are for a key daemon: see --fifo.
       """)
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var options: RulesOptions
   @Flag(name: .short, help: "Only read the file; change nothing.") var noAction = false
-  @Flag(name: .long, help: "Take away what the file does not name.") var replace = false
+  @Flag(name: .long, help: "Leave what the file does not name; what it names must not stand yet.") var add = false
   @Option(
     name: .long, help: ArgumentHelp("Send ike rules to an isakmpd that listens there.", valueName: "fifo"),
     completion: .file())
@@ -22,11 +22,11 @@ struct Load: ParsableCommand {
   func run() throws {
     let rules = try options.read()
     let prepared: RulesFile.Prepared
-    do { prepared = try rules.prepare(replace ? .replace : .add, isAtomic: true) } catch {
+    do { prepared = try rules.prepare(add ? .add : .replace, isAtomic: true) } catch {
       throw RulesOptions.failure(error)
     }
     if noAction { return }
-    if !prepared.transaction.rules.isEmpty || replace { try send(prepared) }
+    if !prepared.transaction.rules.isEmpty || !add { try send(prepared) }
     try tellKeyDaemon(rules)
   }
 
