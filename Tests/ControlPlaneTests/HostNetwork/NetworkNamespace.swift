@@ -24,7 +24,8 @@ final class NetworkNamespacePair: @unchecked Sendable {
     try Self.run("ip -n \(here) link set lo up")
   }
 
-  deinit {
+  /// To be called at the end: processes end before the last object is gone.
+  func remove() {
     for name in [here, there] { _ = try? Self.run("ip netns del \(name)") }
   }
 
