@@ -119,7 +119,7 @@ class Hostile(TwoGatewaysTest):
         self.expect_drop([self.sealer.seal(self.inner(), sequence=0)], "esp_sequence_zero")
 
     def test_wrong_padding(self):
-        inner = self.inner(size=66)
+        inner = self.inner(size=60)
         room = -(len(inner) + 2) % 16
         self.assertGreater(room, 2)
         wrong = bytes(range(1, room)) + b"\xff"
