@@ -20,6 +20,7 @@ public struct DatabaseLimits: Sendable, Equatable {
     self.acquiresPerSecond = acquiresPerSecond
   }
 
-  /// Slots that each worker's counters need: SAs and policies share one space; slot 0 is nobody's.
-  public var counterSlots: Int { sas + policies + 1 }
+  /// Slots that each worker's counters need: SAs and policies share one space, and those that were deleted keep theirs
+  /// through the grace period. Slot 0 is nobody's.
+  public var counterSlots: Int { (sas + policies) / 4 * 5 + 4_096 }
 }

@@ -7,7 +7,8 @@ extension SecurityDatabase {
   /// More than the workers that still have the old record in hand can take from it: their bursts in flight.
   static var sequenceSkip: UInt64 { 65_536 }
 
-  /// Lifetimes, encapsulation, selector and the like as `wanted` says; keys, mode, direction and replay state stay.
+  /// Lifetimes, encapsulation, selector and the like as `wanted` says; keys, end points, mode, request ID,
+  /// direction and replay state stay, as in Linux.
   func change(_ entry: SAEntry, to wanted: SAParameters) throws(DatabaseError) {
     var parameters = wanted
     let old = entry.parameters
@@ -19,23 +20,18 @@ extension SecurityDatabase {
     parameters.sequence = old.sequence
     parameters.replayHighest = old.replayHighest
     parameters.direction = old.direction
-    parameters.requestID = wanted.requestID == 0 ? old.requestID : wanted.requestID
+    parameters.source = old.source
+    parameters.requestID = old.requestID
     parameters.sourceIdentity = wanted.sourceIdentity ?? old.sourceIdentity
     parameters.destinationIdentity = wanted.destinationIdentity ?? old.destinationIdentity
     parameters.bundledWith = old.bundledWith
     try SAFactory.validate(parameters)
-    guard parameters.source == old.source || parameters.saProtocol != .ipip else {
-      throw .invalid("an ipip SA keeps its source")
-    }
     let users = policies(using: entry)
-    if !entry.isInbound { bindings.remove(entry) }
     entry.parameters = parameters
-    if !entry.isInbound { bindings.insert(entry) }
     let replaced = parameters.isSameForWorkers(as: old) ? nil : replaceRecord(of: entry, in: users)
     if entry.state == .dying { revive(entry) }
     reschedule(entry)
     rebindPolicies(for: entry)
-    for policy in users { rebind(policy) }
     if let replaced { reclaimer.retire { [factory] in factory.deallocate(replaced, keepingWindow: true) } }
   }
 

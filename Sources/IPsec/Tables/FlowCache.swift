@@ -44,7 +44,7 @@ public struct FlowCache: @unchecked Sendable {
   @inlinable @inline(__always)
   public func prefetch(_ hash: UInt64) { crypto_prefetch(set(hash)) }
 
-  /// The entry of this key, decided on tables of this generation; nil: look it up and `insert` it.
+  /// The entry of this key (its family is 2 or 10), decided on tables of this generation; nil: look it up and `insert` it.
   @inlinable @inline(__always)
   public func lookup(
     _ key: UnsafePointer<gw_flow_key>, hash: UInt64, generation: UInt32
@@ -56,23 +56,16 @@ public struct FlowCache: @unchecked Sendable {
     return nil
   }
 
-  /// Keeps a decision in the place of a void entry, or of one of its set by turns. The caller may add to the entry.
+  /// Keeps a decision as the newest of its set. The caller may add to the entry.
   @inlinable
   @discardableResult
   public func insert(
     _ key: UnsafePointer<gw_flow_key>, hash: UInt64, generation: UInt32, policy: UnsafeMutablePointer<gw_policy>?,
     adjacency: UInt32 = 0, action: UInt8 = 0, saSerial: UInt32 = 0
   ) -> UnsafeMutablePointer<gw_flow_entry> {
-    var entry = set(hash)
-    let second = entry + 1
-    if Self.isLive(entry, generation), !Self.isEntry(entry, of: key) {
-      if !Self.isLive(second, generation) || Self.isEntry(second, of: key) {
-        entry = second
-      } else {
-        // Both are in use: the older moves out, the newer one moves to the second place.
-        second.pointee = entry.pointee
-      }
-    }
+    let entry = set(hash)
+    // The set is in order of age; one that was decided anew is not there twice.
+    if Self.isLive(entry, generation), !Self.isEntry(entry, of: key) { (entry + 1).pointee = entry.pointee }
     entry.pointee.key = key.pointee
     entry.pointee.policy = policy
     entry.pointee.generation = generation
