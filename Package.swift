@@ -111,7 +111,7 @@ let package = Package(
   swiftLanguageModes: [.v6]
 )
 
-// While the house is being built: GW_ONLY=TargetTests[,…] leaves only those targets and what they need.
+// GW_ONLY=TargetTests[,…] leaves only those targets and what they need: the sanitizers run on those that need no DPDK.
 if let only = Context.environment["GW_ONLY"], !only.isEmpty {
   var wanted = Set(only.split(separator: ",").map(String.init))
   var grew = true
