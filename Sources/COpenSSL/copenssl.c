@@ -16,8 +16,8 @@ static int has_name(const char *names, const char *name) {
   return 0;
 }
 
-/* Kept loaded for the life of the process: sessions hold its functions. Loaded before anything is fetched: libcrypto 3.0
- * remembers an incomplete list of algorithms if two threads load the provider and fetch from it for the first time. */
+/* Kept loaded for the life of the process: sessions hold its functions. Loaded before anything is fetched: libcrypto
+ * 3.0 remembers an incomplete list of algorithms if one thread loads the provider while another first fetches. */
 static OSSL_PROVIDER *default_provider;
 static CRYPTO_ONCE default_provider_once = CRYPTO_ONCE_STATIC_INIT;
 static void load_default_provider(void) { default_provider = OSSL_PROVIDER_load(NULL, "default"); }

@@ -71,7 +71,8 @@ public enum CryptoEngineError: Error, Equatable, CustomStringConvertible {
 
 /// A library that runs transforms. Control thread only; what it makes runs on workers.
 public protocol CryptoEngine: Sendable {
-  /// The name that `crypto:` in gateway.yaml and `gwctl show engines` use: `openssl`, `ipsec-mb`.
+  /// The name that `crypto:` in gateway.yaml and `gwctl show engines` use: `openssl`, `ipsec-mb`,
+  /// `native`.
   var name: String { get }
   func supports(_ transform: CryptoTransform) -> Bool
   /// Keys a session for workers 0..<workers.

@@ -5,7 +5,9 @@ import Testing
 /// Every other engine against OpenSSL, on random packets of several SAs in one burst.
 @Suite struct DifferentialTests {
   /// New ones for each test: tests run on several threads, and a worker's manager belongs to one.
-  static var engines: [any CryptoEngine] { [IPsecMBEngine()].compactMap { $0 } }
+  static var engines: [any CryptoEngine] {
+    [IPsecMBEngine() as (any CryptoEngine)?, NativeEngine()].compactMap { $0 }
+  }
 
   @Test(arguments: Transforms.all.indices) func enginesAgree(_ index: Int) throws {
     let transform = Transforms.all[index]

@@ -7,7 +7,8 @@ import Testing
 /// Published vectors, on every engine that runs the algorithm, in both directions.
 @Suite struct VectorTests {
   static var engines: [any CryptoEngine] {
-    [OpenSSLEngine(), OpenSSLEngine(source: .evp)] + [IPsecMBEngine()].compactMap { $0 }
+    [OpenSSLEngine(), OpenSSLEngine(source: .evp)]
+      + [IPsecMBEngine() as (any CryptoEngine)?, NativeEngine()].compactMap { $0 }
   }
 
   @Test func allAlgorithmsHaveVectors() {

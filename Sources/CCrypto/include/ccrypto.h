@@ -2,6 +2,7 @@
 #define CCRYPTO_H
 #include <stddef.h>
 #include <stdint.h>
+#include "gcm_vaes.h"
 
 /* One packet's cryptographic work, in place. Filled by a stage, run by an engine in bursts, read back by the stage.
  * Owned by one worker. Two cache lines.
@@ -25,7 +26,8 @@ typedef struct crypto_job {
   uint64_t nonce[2];            /* as the cipher takes it, left to right in memory: 12 bytes (salt, IV) for GCM, GMAC
                                    and ChaCha20; 11 for CCM; 16 for CBC; 16 for CTR (nonce, IV, counter 1);
                                    8 for 3DES */
-  uint64_t aad[2];              /* SPI and 32-bit (8 bytes) or 64-bit (12 bytes) sequence number */
+  uint64_t aad[2];              /* SPI and 32-bit (8 bytes) or 64-bit (12 bytes) sequence number; what is behind them is
+                                   the engine's while it runs */
   uint32_t aad_length;
   uint32_t sequence_high;       /* big-endian */
   uint8_t has_sequence_high;

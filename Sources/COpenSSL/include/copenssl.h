@@ -28,10 +28,10 @@ typedef struct openssl_cipher {
 
 /* Fills `found` with the default provider's own functions for `name`; 0 if any is missing. */
 int openssl_cipher_direct(const char *_Nonnull name, openssl_cipher *_Nonnull found);
-/* Finds `tag_offset` of an AEAD with 12 byte nonces. Asking get_ctx_params for the tag costs a quarter of a small packet:
- * it compares the name of every parameter there is. So the tag is looked for, once, in what newctx allocated, and where
- * it stands after each of several messages under several keys it is read from then on. Reads within the allocation;
- * changes nothing but `found`. */
+/* Finds `tag_offset` of an AEAD with 12 byte nonces. Asking get_ctx_params for the tag costs a quarter of a small
+ * packet: it compares the name of every parameter there is. So the tag is looked for, once, in what newctx allocated,
+ * and where it stands after each of several messages under several keys it is read from then on. Reads within the
+ * allocation; changes nothing but `found`. */
 void openssl_cipher_find_tag(openssl_cipher *_Nonnull found, size_t key_length);
 /* The same functions, each made of EVP calls; 0 if libcrypto has no such cipher. */
 int openssl_cipher_evp(const char *_Nonnull name, openssl_cipher *_Nonnull found);

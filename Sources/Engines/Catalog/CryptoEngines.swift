@@ -12,7 +12,7 @@ public final class CryptoEngines: Sendable {
   }
 
   /// The names that `crypto:` takes, whether or not this machine has the engine.
-  public static let names = ["auto", "openssl", "ipsec-mb"]
+  public static let names = ["auto", "native", "ipsec-mb", "openssl"]
 
   /// Best first where nothing was measured.
   public let engines: [any CryptoEngine]
@@ -21,7 +21,7 @@ public final class CryptoEngines: Sendable {
 
   /// Makes the engines and runs their self-tests (some tens of milliseconds).
   public convenience init() {
-    let fast: [any CryptoEngine] = [IPsecMBEngine()].compactMap { $0 }
+    let fast: [any CryptoEngine] = [NativeEngine() as (any CryptoEngine)?, IPsecMBEngine()].compactMap { $0 }
     self.init(testing: fast + [OpenSSLEngine()])
   }
 
