@@ -33,8 +33,9 @@ enum PolicyStage {
       let packet = list[i]
       i &+= 1
       var entry = w.pointee.flows.lookup(&packet.pointee.key, hash: packet.pointee.hash, generation: generation)
+      // What came through several SAs is checked each time: an entry remembers one.
       if let hit = entry, packet.pointee.origin == .tunnel,
-        hit.pointee.sa_serial != packet.pointee.sa.unsafelyUnwrapped.pointee.serial
+        packet.pointee.depth > 1 || hit.pointee.sa_serial != packet.pointee.sa.unsafelyUnwrapped.pointee.serial
       {
         entry = nil
       }
@@ -71,10 +72,16 @@ enum PolicyStage {
     case .host: HostStage.deliver(w, packet)
     case .exception: ExceptionStage.run(w, packet)
     default:
-      let reason = DropReason(rawValue: flow.pointee.reason) ?? .policyInClear
+      let reason = dropReason(flow.pointee.reason)
       if reason == .policyDenyOut { ExceptionStage.answer(w, packet, .prohibited) }
       w.drop(packet, reason)
     }
+  }
+
+  /// What `Classifier` put into an entry. `init(rawValue:)` searches an array of all reasons, which it allocates.
+  @inline(__always)
+  private static func dropReason(_ number: UInt8) -> DropReason {
+    number <= DropReason.noBuffer.rawValue ? unsafeBitCast(number, to: DropReason.self) : .policyInClear
   }
 
   /// Routers count down (RFC 1812 5.3.1), also before a tunnel (RFC 4301 5.1.2.1); what the gateway sends itself stays.

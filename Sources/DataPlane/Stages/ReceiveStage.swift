@@ -6,10 +6,11 @@ import Wire
 
 /// Frames in, sorted: IPsec for this gateway to `inbound`, other IP to `policy`, the rest to the host or nowhere.
 enum ReceiveStage {
-  private static let ipv4Type = UInt16(0x0800).bigEndian
-  private static let ipv6Type = UInt16(0x86dd).bigEndian
-  private static let arpType = UInt16(0x0806).bigEndian
-  private static let macMask: UInt64 = 0xffff_ffff_ffff
+  // Computed: a stored one would be set up lazily, behind a check for each packet.
+  private static var ipv4Type: UInt16 { UInt16(0x0800).bigEndian }
+  private static var ipv6Type: UInt16 { UInt16(0x86dd).bigEndian }
+  private static var arpType: UInt16 { UInt16(0x0806).bigEndian }
+  private static var macMask: UInt64 { 0xffff_ffff_ffff }
 
   /// The first `count` buffers of `received`, all of one port.
   @inline(never)
