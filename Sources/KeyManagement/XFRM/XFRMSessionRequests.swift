@@ -4,9 +4,6 @@ import Wire
 
 /// What each request does. All answers of the kernel's xfrm_user.c.
 extension XFRMSession {
-  /// SPIs below are IANA's.
-  private static let firstSPI: UInt32 = 256
-
   private var store: any SecurityStore { service.store }
 
   /// Carries the request out. The answer, or nil where an acknowledgement is all there is.
@@ -104,12 +101,9 @@ extension XFRMSession {
     let (minimum, maximum) = (fixed.uint32(), fixed.uint32())
     let reading = XFRMSAReading(info: info, attributes: attributes, policy: service.policy, owner: owner)
     let (template, remnant) = try reading.larval()
-    guard minimum <= maximum else { throw .invalid("Minimum SPI is greater than maximum SPI") }
-    guard template.saProtocol != .ipcomp || maximum < 0x10000 else { throw .invalid("SPI is too large for COMP") }
-    let first = maximum < Self.firstSPI ? max(1, minimum) : max(Self.firstSPI, minimum)
-    guard first <= maximum else { throw .invalid("SPI must not be 0") }
+    let range = try SPIRange.usable(minimum, maximum, template.saProtocol)
     let spi: UInt32
-    do { spi = try store.allocateSPI(template, in: first...maximum, origin: origin) } catch {
+    do { spi = try store.allocateSPI(template, in: range, origin: origin) } catch {
       throw KeyRefusal(ENOENT, error.description)
     }
     var id = template.identifier
