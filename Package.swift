@@ -90,6 +90,14 @@ let package = Package(
         "ControlAPI", "ConfigurationFiles", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
+    // Perf's benchmark of the data path.
+    .executableTarget(
+      name: "gwbench",
+      dependencies: [
+        "CDPDK", "CLayout", "CCrypto", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], path: "Perf/Bench", swiftSettings: dpdk),
+
     .testTarget(name: "WireTests", dependencies: ["Wire"]),
     .testTarget(name: "EnginesTests", dependencies: ["Engines"]),
     .testTarget(name: "IPsecTests", dependencies: ["IPsec"]),

@@ -1,0 +1,232 @@
+import CLayout
+import DPDK
+import DataPlane
+import Engines
+import Foundation
+import IPsec
+import Routing
+import Wire
+
+/// One point of the table.
+struct Case: Sendable {
+  var algorithm: Algorithm
+  var isInbound: Bool
+  var size: PacketSize
+  var sas: Int
+  var engine: String
+  var core: Int
+  var burst: Int
+  var samples: Int
+}
+
+/// What was measured.
+struct Outcome: Codable, Sendable {
+  var algorithm: String
+  var direction: String
+  var size: String
+  var sas: Int
+  var engine: String
+  var burst: Int
+  var minimum: Double
+  var median: Double
+  /// TSC cycles a packet, at the minimum.
+  var cycles: Double
+  /// TSC cycles a packet by stage, of the best sample while profiling (which costs some itself).
+  var stages: [String: Double]
+  var samples: [Double]
+  /// The engine alone on bursts of the same size; 0: not measured.
+  var engineAlone: Double = 0
+}
+
+enum BenchError: Error, CustomStringConvertible {
+  case failed(String)
+  var description: String { if case .failed(let text) = self { text } else { "" } }
+}
+
+/// The gateway's data path between a port that replays a capture and one that swallows, on one core. One to a process.
+final class Rig {
+  let testCase: Case
+  private let quiescence = QuiescentState(readers: 1)
+  private let routing: RoutingTable
+  private let database: SecurityDatabase
+  private let limits: DatabaseLimits
+  private let path: String
+
+  init(_ testCase: Case) throws {
+    self.testCase = testCase
+    limits = DatabaseLimits(sas: testCase.sas + 16, policies: testCase.sas + 16)
+    routing = RoutingTable(reclaimer: quiescence)
+    database = SecurityDatabase(
+      engine: try Self.engine(testCase), workers: 1, limits: limits, reclaimer: quiescence, now: 1)
+    path = NSTemporaryDirectory() + "/gwbench-\(getpid()).pcap"
+    try writeLoad(to: path)
+    try installRules()
+  }
+
+  static func engine(_ testCase: Case) throws -> any CryptoEngine {
+    let engines = CryptoEngines()
+    if testCase.engine == "auto" { engines.calibrate([TransformKind(testCase.algorithm.transform(0))]) }
+    guard let engine = engines.engine(named: testCase.engine) else {
+      throw BenchError.failed("no engine \(testCase.engine)")
+    }
+    return engine
+  }
+
+  // MARK: Tables
+
+  private func parameters(_ i: Int, _ direction: PolicyDirection) -> SAParameters {
+    var sa = SAParameters(
+      spi: Plan.spi(i), source: IPAddress(Plan.local)!, destination: IPAddress(Plan.peer(i))!,
+      transform: testCase.algorithm.transform(i), replayWindow: 0)
+    sa.direction = direction
+    return sa
+  }
+
+  private func policy(_ i: Int, _ direction: PolicyDirection) -> PolicyParameters {
+    let selector = Selector(source: IPPrefix("192.168.0.0/24")!, destination: IPPrefix(Plan.innerNet(i))!)
+    let template = SATemplate(source: IPAddress(Plan.local)!, destination: IPAddress(Plan.peer(i))!)
+    return PolicyParameters(direction: direction, selector: selector, templates: [template])
+  }
+
+  private func installRules() throws {
+    guard testCase.algorithm != .forward else { return }
+    let direction: PolicyDirection = testCase.isInbound ? .in : .out
+    let all = 0..<testCase.sas
+    try database.apply(
+      ConfigurationChange(
+        adding: all.map { parameters($0, direction) }, policies: all.map { policy($0, direction) }), origin: 0)
+  }
+
+  private func installRoutes(_ dataPlane: DataPlane) throws {
+    let hop = IPAddress(Plan.nextHop)!
+    let addresses = [[LocalAddress("192.168.0.254/24")!], [LocalAddress(Plan.local + "/24")!]]
+    for (index, port) in dataPlane.ports.enumerated() {
+      try routing.set(
+        Interface(port: UInt16(index), name: "port\(index)", mac: port.macAddress, addresses: addresses[index]))
+    }
+    try routing.setStaticNeighbor(NeighborKey(port: 1, address: hop), mac: Plan.peerMAC)
+    for prefix in ["10.0.0.0/8", "172.16.16.0/20"] {
+      try routing.add(Route(IPPrefix(prefix)!, .via(hop, port: 1)))
+    }
+  }
+
+  private func writeLoad(to path: String) throws {
+    let load = Load(size: testCase.size, sas: testCase.sas)
+    guard testCase.isInbound, testCase.algorithm != .forward else {
+      return try Load.write(load.clearPackets(), to: path)
+    }
+    // The far gateway, which seals.
+    let far = SecurityDatabase(
+      engine: OpenSSLEngine(), workers: 1, limits: limits, reclaimer: quiescence, now: 1)
+    for i in 0..<testCase.sas { try far.add(parameters(i, .out), origin: 0) }
+    let packets = load.sealedPackets { i in
+      far.sad.lookup(spi: Plan.spi(i), destination: IPAddress(Plan.peer(i))!, saProtocol: ESP.ipProtocol)!
+    }
+    try Load.write(packets, to: path)
+  }
+
+  /// Only the load: for other programs.
+  static func writeLoad(_ testCase: Case, to path: String) throws {
+    let rig = try Rig(testCase)
+    defer { try? FileManager.default.removeItem(atPath: rig.path) }
+    try rig.writeLoad(to: path)
+  }
+
+  // MARK: The run
+
+  func run() throws -> Outcome {
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    var configuration = EALConfiguration(workers: [testCase.core])
+    configuration.hugepages = Hugepages.free >= 128
+    configuration.memory = 512
+    configuration.filePrefix = "gwbench-\(getpid())"
+    let eal = try EAL(configuration)
+    defer { eal.stop() }
+    let ports = [
+      DataPlaneConfiguration.Port(
+        name: "in", device: "net_pcap0,rx_pcap=\(path),infinite_rx=1", hasHost: false),
+      DataPlaneConfiguration.Port(name: "out", device: "net_null0,no-rx=1", hasHost: false),
+    ]
+    var settings = DataPlaneConfiguration(ports: ports, counterSlots: limits.counterSlots)
+    settings.burst = testCase.burst
+    let dataPlane = try DataPlane(
+      settings, eal: eal, quiescence: quiescence,
+      tables: DataPlaneTables(
+        security: database.tables, fib: routing.fib, adjacencies: routing.adjacencies, interfaces: routing.interfaces))
+    try installRoutes(dataPlane)
+    dataPlane.shared.pointee.routingGeneration.store(1, ordering: .releasing)
+    try dataPlane.start()
+    defer { dataPlane.stop() }
+    return try measure(dataPlane)
+  }
+
+  private func measure(_ dataPlane: DataPlane) throws -> Outcome {
+    usleep(150_000)
+    let first = Sample(dataPlane)
+    usleep(20_000)
+    let second = Sample(dataPlane)
+    guard second.sent > first.sent, Double(second.sent - first.sent) >= 0.99 * Double(second.received - first.received)
+    else {
+      let drops = DropReason.allCases.filter { dataPlane.drops($0) > 0 }.map { "\($0) \(dataPlane.drops($0))" }
+      throw BenchError.failed("packets are lost: \(drops.joined(separator: ", "))")
+    }
+    var costs: [Double] = []
+    var cycles: [Double] = []
+    var before = Sample(dataPlane)
+    for _ in 0..<testCase.samples {
+      usleep(40_000)
+      let now = Sample(dataPlane)
+      let packets = Double(now.sent - before.sent)
+      costs.append(Double(now.time - before.time) / packets)
+      cycles.append(Double(now.cycles - before.cycles) / packets)
+      before = now
+    }
+    let sorted = costs.sorted()
+    return Outcome(
+      algorithm: testCase.algorithm.rawValue, direction: testCase.isInbound ? "in" : "out", size: testCase.size.name,
+      sas: testCase.sas, engine: testCase.engine, burst: testCase.burst, minimum: sorted[0],
+      median: sorted[sorted.count / 2], cycles: cycles.min() ?? 0, stages: profile(dataPlane), samples: costs)
+  }
+
+  /// Cycles by stage of the cheapest of some samples, with profiling on.
+  private func profile(_ dataPlane: DataPlane) -> [String: Double] {
+    dataPlane.shared.pointee.profiling.store(true, ordering: .relaxed)
+    usleep(20_000)
+    var best: [String: Double] = [:]
+    var least = Double.infinity
+    var before = Sample(dataPlane)
+    for _ in 0..<max(4, testCase.samples / 3) {
+      usleep(40_000)
+      let now = Sample(dataPlane)
+      let packets = Double(now.sent - before.sent)
+      let all = Double(now.cycles - before.cycles) / packets
+      if all < least {
+        least = all
+        best = now.stages.reduce(into: [:]) { result, entry in
+          result[entry.key.name] = Double(entry.value - (before.stages[entry.key] ?? 0)) / packets
+        }
+        best["total"] = all
+      }
+      before = now
+    }
+    dataPlane.shared.pointee.profiling.store(false, ordering: .relaxed)
+    return best
+  }
+
+  /// The counters at one moment.
+  private struct Sample {
+    let time = DispatchTime.now().uptimeNanoseconds
+    let sent: UInt64
+    let received: UInt64
+    let cycles: UInt64
+    let stages: [Stage: UInt64]
+
+    init(_ dataPlane: DataPlane) {
+      let statistics = dataPlane.workerStatistics(0)
+      sent = statistics.sentPackets
+      received = statistics.packets
+      cycles = statistics.cycles
+      stages = statistics.stageCycles
+    }
+  }
+}
