@@ -15,7 +15,7 @@ struct GlobalOptions: ParsableArguments {
   static var defaultSocketPath: String { defaultRunDirectory + "/gwctl.sock" }
 
   var socketPath: String { (runDirectory ?? Self.defaultRunDirectory) + "/gwctl.sock" }
-  var client: ControlClient { ControlClient(socketPath: socketPath) }
+  var client: ControlClient { ControlClient(socketPath: socketPath, timeoutSeconds: 120) }
 
   /// A call of the API, its failure made fit for the operator.
   func ask<Value>(_ request: (ControlClient) throws(ControlClientError) -> Value) throws(Failure) -> Value {

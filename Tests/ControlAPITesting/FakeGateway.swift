@@ -24,6 +24,7 @@ public final class FakeGateway: GatewayControl {
     public var failure: ControlError?
     /// How long a status takes.
     public var statusDelay = Duration.zero
+    public var statusesAsked = 0
   }
   public let state = Mutex(State())
   public let broadcaster = EventBroadcaster()
@@ -36,7 +37,10 @@ public final class FakeGateway: GatewayControl {
   }
 
   public func status() async throws(ControlError) -> GatewayStatus {
-    let delay = try answer { $0.statusDelay }
+    let delay = try answer {
+      $0.statusesAsked += 1
+      return $0.statusDelay
+    }
     try? await Task.sleep(for: delay)
     var status = GatewayStatus(version: "1.0.0")
     status.processID = 4242

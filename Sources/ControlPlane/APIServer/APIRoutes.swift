@@ -9,18 +9,16 @@ struct APIRoutes: Sendable {
   typealias Handler = @Sendable (Request, APIRequestContext) async throws -> Response
   let gateway: any GatewayControl
   let bodyLimit: Int
-  /// Refuses requests while the server stops, and counts those that run.
   let gate: RequestGate
 
   func router() -> Router<APIRequestContext> {
     let routes = table
     let router = Router(context: APIRequestContext.self)
     let methods = Dictionary(grouping: routes, by: \.path).mapValues { $0.map(\.method.rawValue) }
+    router.middlewares.add(RequestGateMiddleware(gate: gate))
     router.middlewares.add(APIErrorMiddleware(methods: methods))
     for route in routes {
-      router.on(RouterPath(route.path), method: route.method) { request, context in
-        try await gate.pass { try await route.handler(request, context) }
-      }
+      router.on(RouterPath(route.path), method: route.method, use: route.handler)
     }
     return router
   }
@@ -38,8 +36,8 @@ struct APIRoutes: Sendable {
       (.get, "/v1/engines", { _, _ in try json(await gateway.engines()) }),
       (.get, "/v1/events", events),
       (.get, "/metrics", metrics),
-      (.post, "/v1/load", { request, _ in try json(await gateway.load(try await body(of: request))) }),
-      (.post, "/v1/check", { request, _ in try json(await gateway.check(try await body(of: request))) }),
+      (.post, "/v1/load", { request, _ in try json(await gateway.load(try await rules(of: request))) }),
+      (.post, "/v1/check", { request, _ in try json(await gateway.check(try await rules(of: request))) }),
       (
         .post, "/v1/flush",
         { request, _ in
@@ -89,6 +87,11 @@ struct APIRoutes: Sendable {
     case "1": return true
     default: throw ControlError(.malformed, "keys is 0 or 1")
     }
+  }
+
+  private func rules(of request: Request) async throws -> RuleTransaction {
+    let transaction: RuleTransaction = try await body(of: request)
+    return try transaction.admitted()
   }
 
   private func body<Value: Decodable>(of request: Request) async throws -> Value {

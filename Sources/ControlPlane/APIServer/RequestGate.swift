@@ -1,22 +1,28 @@
 import ControlAPI
 import Synchronization
 
-/// Counts the requests that run, and lets none in once the server stops. Any thread.
+/// Counts the requests whose answers are not written yet, and lets none in once the server stops. Any thread.
 final class RequestGate: Sendable {
+  /// A request under way, until the last reference goes.
+  final class Pass: Sendable {
+    private let gate: RequestGate
+    fileprivate init(_ gate: RequestGate) { self.gate = gate }
+    deinit { gate.state.withLock { $0.running -= 1 } }
+  }
+
   private struct State {
     var running = 0
     var isClosed = false
   }
   private let state = Mutex(State())
 
-  func pass<Value>(_ body: () async throws -> Value) async throws -> Value {
+  /// Nil once closed.
+  func enter() -> Pass? {
     let isOpen = state.withLock { state in
       if !state.isClosed { state.running += 1 }
       return !state.isClosed
     }
-    guard isOpen else { throw ControlError(.unavailable, "the gateway is stopping") }
-    defer { state.withLock { $0.running -= 1 } }
-    return try await body()
+    return isOpen ? Pass(self) : nil
   }
 
   func close() { state.withLock { $0.isClosed = true } }

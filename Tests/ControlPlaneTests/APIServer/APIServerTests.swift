@@ -1,5 +1,6 @@
 import ControlAPI
 import ControlAPITesting
+import Engines
 import Foundation
 import IPsec
 import Logging
@@ -128,7 +129,31 @@ struct ServerFixture {
         return
       }
       #expect(sa.transform.encryptionKey == Samples.key)
-      #expect(policy == Samples.policy.parameters)
+      // Whoever the client said they were from.
+      #expect(sa.owner == .configuration && policy.owner == .configuration)
+      var expected = Samples.policy.parameters
+      expected.owner = .configuration
+      #expect(policy == expected)
+    }
+  }
+
+  @Test func counterModesNeedAKeyDaemon() async throws {
+    try await ServerFixture.with { fixture async throws in
+      var sa = Samples.sa
+      sa.transform = CryptoTransform(
+        encryption: .aesGCM16, encryptionKey: SecretBytes([UInt8](repeating: 1, count: 20)))
+      let transaction = RuleTransaction(mode: .add, rules: [.policy(Samples.policy.parameters), .sa(sa)])
+      do {
+        _ = try await fixture.call { try $0.load(transaction) }
+        Issue.record("accepted")
+      } catch ControlClientError.refused(let refusal) {
+        #expect(refusal.detail == "aes-gcm-16 is disallowed with static keys")
+        #expect(refusal.failures?.map(\.rule) == [1])
+      }
+      #expect(fixture.gateway.state.withLock { $0.loads.isEmpty })
+      // What is there may be taken away.
+      let removal = RuleTransaction(mode: .delete, rules: [.sa(sa)])
+      _ = try await fixture.call { try $0.load(removal) }
     }
   }
 
@@ -218,12 +243,12 @@ struct ServerFixture {
     }
   }
 
-  @Test func stopLetsARequestFinish() async throws {
+  @Test(.timeLimit(.minutes(1))) func stopLetsARequestFinish() async throws {
     try await ServerFixture.with { fixture async throws in
       fixture.gateway.state.withLock { $0.statusDelay = .milliseconds(400) }
       let request = Task { try await fixture.call { try $0.status() } }
-      try await Task.sleep(for: .milliseconds(150))
-      await fixture.server.stop()
+      while fixture.gateway.state.withLock({ $0.statusesAsked }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      await fixture.server.stop(grace: .seconds(20))
       #expect(try await request.value.version == "1.0.0")
       #expect(!FileManager.default.fileExists(atPath: fixture.path))
       await #expect(throws: ControlClientError.notRunning(socketPath: fixture.path)) {
