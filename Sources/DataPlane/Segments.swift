@@ -30,15 +30,18 @@ enum Segments {
   }
 
   /// Moves the packet so that the SA's headers and trailer fit; false: dropped.
+  /// - Parameter padding: bytes of TFC padding besides.
   @inline(never)
-  static func makeRoom(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+  static func makeRoom(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, padding: Int = 0
+  ) -> Bool {
     let old = packet.pointee.mbuf
     let length = Int(packet.pointee.length)
     guard let mbuf = cdpdk_alloc(w.pointee.jumboPool) else {
       OutboundStage.dropCounted(w, packet, sa, .noBuffer)
       return false
     }
-    let needed = length + Int(sa.pointee.overhead)
+    let needed = length + Int(sa.pointee.overhead) + padding
     guard mbuf.headroom >= Int(sa.pointee.overhead), mbuf.tailroom >= needed else {
       cdpdk_free(mbuf)
       OutboundStage.dropCounted(w, packet, sa, .noTailroom)

@@ -111,6 +111,9 @@ public struct Worker {
   /// Of fragments to the gateway; nil: none is done.
   let reassembly: OpaquePointer?
 
+  /// For protocols other than a single ESP tunnel.
+  let scratch: ProtocolScratch
+
   var random: RandomPool
   var icmpBucket: TokenBucket
   /// Seconds, as `SharedState.clock`, read once a burst.

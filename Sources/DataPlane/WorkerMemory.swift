@@ -52,18 +52,21 @@ final class WorkerMemory: @unchecked Sendable {
         byteCount: configuration.counterSlots * MemoryLayout<gw_counters>.stride, node: lcore.socket
       ).assumingMemoryBound(to: gw_counters.self))
     guard let random = RandomPool() else { throw DataPlaneError.noRandom }
+    guard let deflate = Deflate() else { throw DataPlaneError.noMemory("compression") }
     let burst = configuration.burst
     let capacity = burst * 4 + Worker.maximumPieces
     let socket = lcore.socket
     func memory<T>(_ type: T.Type, _ count: Int) -> UnsafeMutablePointer<T> {
-      NodeMemory.allocate(byteCount: MemoryLayout<T>.stride * count, node: socket).bindMemory(to: T.self, capacity: count)
+      NodeMemory.allocate(byteCount: MemoryLayout<T>.stride * count, node: socket)
+        .bindMemory(to: T.self, capacity: count)
     }
     worker = memory(Worker.self, 1)
     let hertz = rte_get_tsc_hz()
     let pool = try context.pools.pool(socket: context.ports.first?.socket ?? -1)
     worker.initialize(
       to: Worker(
-        id: id, burst: burst, shared: context.shared, ports: Self.makePorts(id, context), portCount: context.ports.count,
+        id: id, burst: burst, shared: context.shared, ports: Self.makePorts(id, context),
+        portCount: context.ports.count,
         received: memory(Mbuf?.self, burst), packets: memory(Packet.self, capacity),
         jobs: memory(CryptoJob.self, capacity), freed: memory(Mbuf?.self, Worker.txCapacity),
         pieceBuffers: memory(Mbuf?.self, Worker.maximumPieces), inbound: PacketList(capacity: capacity),
@@ -78,7 +81,12 @@ final class WorkerMemory: @unchecked Sendable {
         statistics: CounterBlock(count: Worker.Statistic.count).base, events: events,
         fromHost: context.host.ring(toWorker: id)?.base, waiting: context.host.waiting?.base, pool: pool.base,
         jumboPool: try context.pools.jumbo().base, packetCapacity: capacity, interfaces: context.tables.interfaces,
-        reassembly: cdpdk_reassembly_create(configuration.reassemblies, hertz * 2, Int32(socket)), random: random,
+        reassembly: cdpdk_reassembly_create(configuration.reassemblies, hertz * 2, Int32(socket)),
+        scratch: ProtocolScratch(
+          layers: memory(UnsafeMutablePointer<gw_sa>?.self, capacity * ProtocolScratch.layersPerPacket),
+          images: UnsafeMutableRawPointer(memory(UInt8.self, capacity * KeptImage.stride)), deflate: deflate,
+          history: CompressionHistory()),
+        random: random,
         icmpBucket: TokenBucket(
           perSecond: configuration.icmpRate, burst: configuration.icmpRate / 10 + 1, ticksPerSecond: hertz),
         identification: UInt16.random(in: 0...UInt16.max)))

@@ -11,7 +11,8 @@ enum Classifier {
   static func classify(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_flow_entry> {
     let entry = w.pointee.flows.insert(
       &packet.pointee.key, hash: packet.pointee.hash, generation: w.pointee.generation, policy: nil)
-    entry.pointee.sa_serial = packet.pointee.origin == .tunnel ? packet.pointee.sa.unsafelyUnwrapped.pointee.serial : 0
+    let hasOneSA = packet.pointee.origin == .tunnel && packet.pointee.depth == 1
+    entry.pointee.sa_serial = hasOneSA ? packet.pointee.sa.unsafelyUnwrapped.pointee.serial : 0
     entry.pointee.adjacency = w.adjacencyIndex(of: packet)
     let adjacency = w.pointee.adjacencies.adjacency(at: entry.pointee.adjacency)
     let outcome =
@@ -62,7 +63,7 @@ enum Classifier {
     key.direction = UInt8(GW_IN.rawValue)
     let policy = w.pointee.spd.lookup(&key)
     entry.pointee.policy = policy
-    if packet.pointee.origin == .tunnel { return refusesTunnel(packet, policy, key) }
+    if packet.pointee.origin == .tunnel { return refusesTunnel(w, packet, policy, key) }
     switch UInt32(policy?.pointee.type ?? UInt8(GW_BYPASS.rawValue)) {
     case GW_REQUIRE.rawValue, GW_DONTACQ.rawValue: return .policyInClear
     case GW_DENY.rawValue: return .policyDenyIn
@@ -71,7 +72,7 @@ enum Classifier {
   }
 
   private static func refusesTunnel(
-    _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>?, _ key: gw_flow_key
+    _ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>?, _ key: gw_flow_key
   ) -> DropReason? {
     let sa = packet.pointee.sa.unsafelyUnwrapped
     if let selector = sa.pointee.selector, !SelectorMatch.covers(selector, key) { return .innerSelector }
@@ -84,7 +85,8 @@ enum Classifier {
     case GW_DENY.rawValue: return .policyDenyIn
     case GW_BYPASS.rawValue: return nil
     case GW_REQUIRE.rawValue, GW_DONTACQ.rawValue:
-      return PolicyCheck.policyAccepts(policy, sa) ? nil : .tunnelPolicy
+      let layers = w.layers(of: packet)
+      return PolicyCheck.policyAccepts(policy, layers, count: Int(packet.pointee.depth)) ? nil : .tunnelPolicy
     default: return nil
     }
   }

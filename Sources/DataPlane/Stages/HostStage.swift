@@ -23,7 +23,7 @@ enum HostStage {
       w.drop(packet, .hostQueueFull)
       return
     }
-    if packet.pointee.origin == .tunnel { putEthernetHeader(w, packet, port: port) }
+    if packet.pointee.origin != .clear { putEthernetHeader(w, packet, port: port) }
     var mbuf: Mbuf? = packet.pointee.mbuf
     guard cdpdk_ring_enqueue(ring, &mbuf, 1) == 1 else {
       w.drop(packet, .hostQueueFull)
@@ -32,7 +32,7 @@ enum HostStage {
     w.pointee.ports[port].count(.hostPackets, 1)
   }
 
-  /// What left a tunnel has no link header: one that says "from a neighbour, to the port".
+  /// What left a tunnel or was made here has no link header: one that says "from a neighbour, to the port".
   private static func putEthernetHeader(_ w: WorkerPointer, _ packet: PacketPointer, port: Int) {
     let frame = packet.pointee.ip - 14
     let mac = w.pointee.ports[port].mac

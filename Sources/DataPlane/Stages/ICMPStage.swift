@@ -21,7 +21,16 @@ enum ICMPStage {
       cdpdk_free(mbuf)
       return
     }
-    send(w, mbuf, message, length: length, version: packet.pointee.version, port: Int(packet.pointee.port))
+    let answer = prepare(w, mbuf, message, length: length, to: packet)
+    let refused = answer.pointee.version == 4 ? IPParser.ipv4(answer) : IPParser.ipv6(answer)
+    if refused != nil {
+      w.drop(answer, .hostMalformed)
+    } else if packet.pointee.origin == .host {
+      HostStage.deliver(w, answer)
+    } else {
+      // As a packet of the gateway's own: policy, route and neighbour are looked up for it in this very burst or the next.
+      w.enqueueForPolicy(answer)
+    }
   }
 
   private static func reason(_ error: ICMPAnswer, mtu: Int) -> ICMPReason {
@@ -38,35 +47,33 @@ enum ICMPStage {
     _ w: WorkerPointer, _ packet: PacketPointer, _ reason: ICMPReason, into message: UnsafeMutableRawPointer, room: Int
   ) -> Int {
     let interface = w.pointee.interfaces.interface(at: packet.pointee.port)
+    // The kernel believes nobody who claims its own address: to it the packet's destination speaks.
+    let isOwn = packet.pointee.origin == .host
+    let destination = IPAddresses.destination(packet)
     let ip = UnsafeRawPointer(packet.pointee.ip)
     let length = Int(packet.pointee.length)
     if packet.pointee.version == 4 {
-      let source = interface.pointee.v4
+      let source = isOwn ? UInt32(truncatingIfNeeded: destination.low) : interface.pointee.v4
       guard source != 0 else { return 0 }
       return ICMPError.make(
         reason, aboutV4: ip, length: length, source: IPv4Address(rawValue: source),
         identification: w.nextIdentification(), into: message, capacity: room)
     }
-    return ICMPError.make(
-      reason, aboutV6: ip, length: length, source: interface.pointee.v6, into: message, capacity: room)
+    let source = isOwn ? IPv6Address(high: destination.high, low: destination.low) : interface.pointee.v6
+    return ICMPError.make(reason, aboutV6: ip, length: length, source: source, into: message, capacity: room)
   }
 
-  /// As a packet of the gateway's own: policy, route and neighbour are looked up for it in this very burst or the next.
-  private static func send(
-    _ w: WorkerPointer, _ mbuf: Mbuf, _ message: UnsafeMutableRawPointer, length: Int, version: UInt8, port: Int
-  ) {
+  private static func prepare(
+    _ w: WorkerPointer, _ mbuf: Mbuf, _ message: UnsafeMutableRawPointer, length: Int, to cause: PacketPointer
+  ) -> PacketPointer {
     mbuf.pointee.data_off &+= 14
     mbuf.setLength(length)
-    let packet = w.nextPacket(mbuf, port: port, origin: .host)
+    let packet = w.nextPacket(mbuf, port: Int(cause.pointee.port), origin: .host)
     packet.pointee.ip = message
     packet.pointee.length = Int32(truncatingIfNeeded: length)
     // It has no frame of the kernel's to go out by.
     packet.pointee.depth = 1
-    let refused = version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
-    guard refused == nil else {
-      w.drop(packet, .hostMalformed)
-      return
-    }
-    w.enqueueForPolicy(packet)
+    packet.pointee.version = cause.pointee.version
+    return packet
   }
 }

@@ -45,6 +45,7 @@ enum InboundStage {
       }
       cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
       cdpdk_prefetch(sa.pointee.session)
+      if packet.pointee.depth > 0 { w.rememberLayer(packet) }
       packet.pointee.sa = sa
       (candidates.base + found).initialize(to: packet)
       found &+= 1
@@ -107,7 +108,7 @@ enum InboundStage {
       case IPProtocol.esp: header.loadUnaligned(as: UInt32.self)
       case IPProtocol.ah: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
       case IPProtocol.ipcomp: UInt32(UnsafeRawPointer(header).big16(at: 2)).bigEndian
-      default: 0
+      default: SADReader.ipipSPI(sourceHigh: packet.pointee.key.source_high, sourceLow: packet.pointee.key.source_low)
       }
     let saProtocol = number == IPProtocol.ipv6 ? IPProtocol.ipip : number
     if packet.pointee.version == 4 {
@@ -137,7 +138,10 @@ enum InboundStage {
       if sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue != 0 {
         drop(w, packet, sa, .saStopped)
       } else if sa.pointee.sa_protocol != ESP.ipProtocol {
-        OtherInbound.run(w, packet, sa)
+        if OtherInbound.prepare(w, packet, sa, w.pointee.jobs + jobs, index: jobs) {
+          w.pointee.sealed.append(packet)
+          jobs &+= 1
+        }
       } else if let reason = refuses(packet, sa, header, length) {
         drop(w, packet, sa, reason)
       } else {
@@ -162,7 +166,15 @@ enum InboundStage {
       return .espTooShort
     }
     guard ESP.isWellFormed(sa, length: length) else { return .espAlignment }
-    let sequence = ReplayWindow.inferHigh(sa, low: UnsafeRawPointer(header).big32(at: 4))
+    return refusesSequence(packet, sa, low: UnsafeRawPointer(header).big32(at: 4))
+  }
+
+  /// The replay pre-check, before any cryptography (RFC 4303 3.4.3, RFC 4302 3.4.3).
+  @inline(__always)
+  static func refusesSequence(
+    _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, low: UInt32
+  ) -> DropReason? {
+    let sequence = ReplayWindow.inferHigh(sa, low: low)
     packet.pointee.sequence = sequence
     if sequence == 0, sa.pointee.replay_window != 0 { return .espSequenceZero }
     guard ReplayWindow.check(sa, sequence: sequence) else {
@@ -208,6 +220,10 @@ enum InboundStage {
         drop(w, packet, sa, verdict == .duplicate ? .replayDuplicate : .replayTooOld)
         continue
       }
+      if sa.pointee.sa_protocol != ESP.ipProtocol {
+        AHStage.opened(w, packet, sa, index: i &- 1, &run)
+        continue
+      }
       let text = UnsafeRawPointer(job.pointee.text)
       let payload = ESP.readTrailer(text, length: Int(job.pointee.text_length))
       guard payload.isValid else {
@@ -229,6 +245,14 @@ enum InboundStage {
     guard sa.peerAtomic.pointee.load(ordering: .relaxed) != seen else { return }
     sa.peerAtomic.pointee.store(seen, ordering: .relaxed)
     w.pointee.events.push(Event(.mapping, number: sa.pointee.serial, value: seen, key: packet.pointee.key))
+  }
+
+  /// One packet of an SA whose packets need no engine.
+  @inline(never)
+  static func count(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, bytes: Int) {
+    var run = SACountRun()
+    run.add(w, sa, bytes: bytes)
+    run.flush(w)
   }
 
   /// Takes the protection off: `length` bytes at `payload` are what `nextHeader` says.

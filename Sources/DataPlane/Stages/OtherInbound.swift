@@ -1,12 +1,23 @@
 import CLayout
 import DPDK
+import Engines
 import IPsec
 import Wire
 
 /// Inbound SAs that are not ESP.
 enum OtherInbound {
+  /// True: `job`, number `index` of the burst, is filled. False: the packet went on without, or nowhere.
   @inline(never)
-  static func run(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
-    InboundStage.drop(w, packet, sa, .noSA)
+  static func prepare(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
+    _ job: UnsafeMutablePointer<CryptoJob>, index: Int
+  ) -> Bool {
+    switch sa.pointee.sa_protocol {
+    case AH.ipProtocol: return AHStage.open(w, packet, sa, job, index: index)
+    case IPComp.ipProtocol: IPCompStage.open(w, packet, sa)
+    case IPProtocol.ipip: IPIPStage.open(w, packet, sa)
+    default: InboundStage.drop(w, packet, sa, .noSA)
+    }
+    return false
   }
 }

@@ -60,7 +60,7 @@ enum OutboundStage {
     var i = 0
     while i < w.pointee.pieces.count {
       let piece = w.pointee.pieces[i]
-      if hasRoom(w, piece, piece.pointee.sa.unsafelyUnwrapped) { w.pointee.outbound.append(piece) }
+      if OtherOutbound.hasRoom(w, piece, piece.pointee.sa.unsafelyUnwrapped) { w.pointee.outbound.append(piece) }
       i &+= 1
     }
     w.pointee.pieces.count = 0
@@ -139,6 +139,15 @@ enum OutboundStage {
     let sa = list[start].pointee.sa.unsafelyUnwrapped
     var kept = kept
     var i = start
+    if sa.pointee.sa_protocol != ESP.ipProtocol, sa.pointee.sa_protocol != AH.ipProtocol {
+      // Nothing on the wire is numbered.
+      while i < end {
+        (list.base + kept).initialize(to: list[i])
+        kept &+= 1
+        i &+= 1
+      }
+      return kept
+    }
     while i < end {
       let sequence = first &+ UInt64(truncatingIfNeeded: i &- start)
       // `first` beyond `last`, or wrapped to 0, is used up.
@@ -174,11 +183,12 @@ enum OutboundStage {
       i &+= 1
       let sa = packet.pointee.sa.unsafelyUnwrapped
       counts.add(w, sa, bytes: Int(packet.pointee.length))
-      if sa.pointee.sa_protocol == ESP.ipProtocol && sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0 {
-        tunnel(w, packet, sa, w.pointee.jobs + jobs)
+      let kind = sa.pointee.flags & (GW_SA_TUNNEL.rawValue | GW_SA_TFC.rawValue)
+      if sa.pointee.sa_protocol == ESP.ipProtocol && kind == GW_SA_TUNNEL.rawValue {
+        tunnel(w, packet, sa, w.pointee.jobs + jobs, length: Int(packet.pointee.length))
         w.pointee.sealed.append(packet)
         jobs &+= 1
-      } else if OtherOutbound.frame(w, packet, sa, w.pointee.jobs + jobs) {
+      } else if OtherOutbound.frame(w, packet, sa, w.pointee.jobs + jobs, index: jobs) {
         w.pointee.sealed.append(packet)
         jobs &+= 1
       }
@@ -187,31 +197,39 @@ enum OutboundStage {
     return jobs
   }
 
+  /// `length`: of the payload, the packet and TFC padding behind it.
   @inline(__always)
-  private static func tunnel(
+  static func tunnel(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
-    _ job: UnsafeMutablePointer<CryptoJob>
+    _ job: UnsafeMutablePointer<CryptoJob>, length: Int
   ) {
-    let inner = packet.pointee.ip
-    let isV4 = packet.pointee.version == 4
     let random: (UInt64, UInt64) =
       sa.pointee.crypto == UInt8(GW_CRYPTO_CBC.rawValue) ? w.pointee.random.next() : (0, 0)
     let framed = ESP.frame(
-      sa, payload: inner, length: Int(packet.pointee.length), nextHeader: isV4 ? IPProtocol.ipip : IPProtocol.ipv6,
+      sa, payload: packet.pointee.ip, length: length,
+      nextHeader: packet.pointee.version == 4 ? IPProtocol.ipip : IPProtocol.ipv6,
       sequence: packet.pointee.sequence, random: random, session: sa.session(of: w), job: job)
     let outer = Int(sa.pointee.outer_length)
-    let start = framed.start - outer
+    putOuterHeader(w, packet, sa, at: framed.start - outer, length: framed.length &+ outer)
+  }
+
+  /// The tunnel header of a packet of `length` bytes with it. `packet` is the inner one before and the outer one after.
+  @inline(__always)
+  static func putOuterHeader(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
+    at start: UnsafeMutableRawPointer, length: Int
+  ) {
     let flags = sa.pointee.flags
     let dontFragment =
       flags & GW_SA_DF_SET.rawValue != 0 || (flags & GW_SA_DF_COPY.rawValue != 0 && packet.pointee.dontFragment)
     var identification: UInt16 = 0
     if !dontFragment && flags & GW_SA_OUTER_V6.rawValue == 0 { identification = w.nextIdentification() }
-    let label = isV4 ? 0 : UnsafeRawPointer(inner).big32(at: 0) & 0xf_ffff
+    let label = packet.pointee.version == 4 ? 0 : UnsafeRawPointer(packet.pointee.ip).big32(at: 0) & 0xf_ffff
     OuterHeader.write(
-      sa, at: start, length: framed.length &+ outer, trafficClass: packet.pointee.trafficClass, flowLabel: label,
+      sa, at: start, length: length, trafficClass: packet.pointee.trafficClass, flowLabel: label,
       dontFragment: dontFragment, identification: identification)
     packet.pointee.ip = start
-    packet.pointee.length = Int32(truncatingIfNeeded: framed.length &+ outer)
+    packet.pointee.length = Int32(truncatingIfNeeded: length)
     packet.pointee.version = flags & GW_SA_OUTER_V6.rawValue == 0 ? 4 : 6
     packet.pointee.dontFragment = dontFragment
   }
@@ -231,6 +249,7 @@ enum OutboundStage {
         dropCounted(w, packet, sa, .sealFailed)
         continue
       }
+      if sa.pointee.sa_protocol != ESP.ipProtocol { AHStage.sealed(w, packet, sa, index: i &- 1) }
       advance(w, packet, sa)
     }
   }

@@ -15,9 +15,23 @@ enum Reassembly {
       HostStage.deliver(w, packet)
       return
     }
+    if put(w, packet) { w.sort(packet) }
+  }
+
+  /// Fragments that a transport-mode SA would protect: looked up again when they are whole.
+  @inline(never)
+  static func beforeTransport(_ w: WorkerPointer, _ packet: PacketPointer) {
+    guard put(w, packet) else { return }
+    packet.pointee.policy = nil
+    packet.pointee.sa = nil
+    w.enqueueForPolicy(packet)
+  }
+
+  /// True: `packet` is the whole datagram now.
+  private static func put(_ w: WorkerPointer, _ packet: PacketPointer) -> Bool {
     guard let table = w.pointee.reassembly else {
       w.drop(packet, .fragmentLimit)
-      return
+      return false
     }
     let mbuf = packet.pointee.mbuf
     let offset = UInt16(truncatingIfNeeded: packet.pointee.ip - mbuf.data)
@@ -29,29 +43,34 @@ enum Reassembly {
       let headers = IPv6ExtensionHeaders(IPv6Header(checked: UnsafeRawPointer(packet.pointee.ip)))
       guard headers.fragmentHeaderOffset == UInt16(IPv6Header.length) else {
         w.drop(packet, .fragmentMalformed)
-        return
+        return false
       }
       whole = cdpdk_reassemble_ipv6(table, mbuf, now, offset, headers.fragmentHeaderOffset)
     }
-    guard let whole else { return }
-    complete(w, whole, packet, offset: Int(offset))
+    guard let whole else { return false }
+    return complete(w, whole, packet, offset: Int(offset))
   }
 
-  private static func complete(_ w: WorkerPointer, _ chain: Mbuf, _ packet: PacketPointer, offset: Int) {
+  private static func complete(_ w: WorkerPointer, _ chain: Mbuf, _ packet: PacketPointer, offset: Int) -> Bool {
     packet.pointee.mbuf = chain
     guard let mbuf = chain.pointee.nb_segs == 1 ? chain : Segments.linearize(w, chain) else {
       w.drop(packet, .multiSegment)
-      return
+      return false
     }
     packet.pointee.mbuf = mbuf
     packet.pointee.ip = mbuf.data + offset
     packet.pointee.length = Int32(truncatingIfNeeded: Int(mbuf.pointee.data_len) - offset)
+    // The library leaves the checksum of the new header to others.
+    if packet.pointee.version == 4 {
+      let header = IPv4Header(checked: UnsafeRawPointer(packet.pointee.ip))
+      IPv4Header.setChecksum(packet.pointee.ip, headerLength: header.headerLength)
+    }
     let refused = packet.pointee.version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
     guard refused == nil, !packet.pointee.isFragment else {
       w.drop(packet, .fragmentMalformed)
-      return
+      return false
     }
-    w.sort(packet)
+    return true
   }
 
   /// Frees what has waited too long. Once a round.

@@ -23,7 +23,13 @@ enum TooBig {
   ) -> Bool {
     // No way is known yet: whoever finds it decides.
     guard limit > 0 else { return true }
-    let mtu = innerMTU(sa, limit: limit)
+    return fits(w, packet, sa, mtu: innerMTU(sa, limit: limit), mayCut: true)
+  }
+
+  /// `mtu`: of the inner packet. `mayCut`: fragments may go through the SA, one by one.
+  static func fits(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, mtu: Int, mayCut: Bool
+  ) -> Bool {
     let length = Int(packet.pointee.length)
     if length <= mtu { return true }
     if packet.pointee.version == 6 {
@@ -32,7 +38,7 @@ enum TooBig {
       return refuse(w, packet, sa, mtu: max(mtu, 1280))
     }
     if packet.pointee.dontFragment { return refuse(w, packet, sa, mtu: max(mtu, 68)) }
-    if w.pointee.shared.pointee.fragmentAfter.load(ordering: .relaxed) || mtu < 68 { return true }
+    if !mayCut || mtu < 68 || w.pointee.shared.pointee.fragmentAfter.load(ordering: .relaxed) { return true }
     fragmentBefore(w, packet, sa, mtu: mtu)
     return false
   }

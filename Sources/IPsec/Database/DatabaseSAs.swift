@@ -123,7 +123,7 @@ extension SecurityDatabase {
     sad.lookup(
       spi: UInt32(bigEndian: SAFactory.wireSPI(parameters)), destination: parameters.destination,
       saProtocol: SAProtocol.ipip.rawValue
-    ).map(SAEntry.of)
+    ).map(SAEntry.of).flatMap { $0.parameters.saProtocol == .ipip ? $0 : nil }
   }
 
   func isInbound(_ parameters: SAParameters) -> Bool {

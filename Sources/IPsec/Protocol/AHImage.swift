@@ -38,8 +38,10 @@ public enum AHImage {
       let size = Int(UnsafeRawPointer(ip).byte(at: offset &+ 1))
       guard size >= 2, offset &+ size <= end else { return false }
       switch type {
-      case 130, 133, 134, 148, 149: break  // security, extended and commercial security, router alert, multi-destination
-      case 131, 137: return false  // source routes: the destination would be another
+      // Security, extended and commercial security, router alert, multi-destination.
+      case 130, 133, 134, 148, 149: break
+      // Source routes: the destination would be another.
+      case 131, 137: return false
       default: (ip + offset).initializeMemory(as: UInt8.self, repeating: 0, count: size)
       }
       offset &+= size

@@ -18,13 +18,12 @@ public enum ESP {
     }
   }
 
-  /// Bytes of trailer (TFC padding, padding, pad length, next header) behind `length` bytes of payload.
+  /// Bytes of trailer (padding, pad length, next header) behind `length` bytes of payload. TFC padding (RFC 4303 2.7) is
+  /// part of the payload here: zeros that the inner packet's own length cuts off.
   @inlinable @inline(__always)
   public static func trailerLength(_ sa: UnsafeMutablePointer<gw_sa>, payload length: Int) -> Int {
-    var padded = length
-    if sa.pointee.flags & GW_SA_TFC.rawValue != 0 { padded = max(length, Int(sa.pointee.tfc_length)) }
     let mask = Int(sa.pointee.alignment) &- 1
-    return ((padded &+ 2 &+ mask) & ~mask) &- length
+    return ((length &+ 2 &+ mask) & ~mask) &- length
   }
 
   /// Puts ESP header, IV and trailer around `length` bytes of payload at `payload` and fills `job`.
@@ -117,12 +116,6 @@ public enum ESP {
   static func writeTrailer(
     _ sa: UnsafeMutablePointer<gw_sa>, at end: UnsafeMutableRawPointer, trailer: Int, nextHeader: UInt8
   ) {
-    if sa.pointee.flags & GW_SA_TFC.rawValue != 0 {
-      // All of it is TFC padding, which precedes an empty ESP padding (RFC 4303 2.7).
-      end.initializeMemory(as: UInt8.self, repeating: 0, count: trailer &- 1)
-      end.storeBytes(of: nextHeader, toByteOffset: trailer &- 1, as: UInt8.self)
-      return
-    }
     let padding = trailer &- 2
     if padding <= 16, sa.pointee.icv_length >= 16 {
       // Two stores of 1…16, then the two last bytes over them: the ICV's room lies behind.

@@ -104,8 +104,9 @@ public struct CompressionHistory {
     if didShrink {
       entry.pointee.failures = 0
     } else {
-      entry.pointee.failures = min(entry.pointee.failures &+ 1, Self.patience + Self.maximumShift)
-      if entry.pointee.failures > Self.patience { entry.pointee.skip = 1 << UInt16(entry.pointee.failures - Self.patience) }
+      let failures = min(entry.pointee.failures &+ 1, Self.patience &+ Self.maximumShift)
+      entry.pointee.failures = failures
+      if failures > Self.patience { entry.pointee.skip = 1 &<< UInt16(failures &- Self.patience) }
     }
   }
 }

@@ -83,9 +83,12 @@ public final class SAD {
   public var footprint: Int { index.footprint }
 
   /// Publishes an SA. False if one with its identity stands. Its identity must not change while it is in the table.
+  ///
+  /// An inbound IPComp tunnel stands under IPIP's number too: what did not shrink comes as IP in IP (RFC 3173 2.2).
   public func insert(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
-    guard lookup(like: sa) == nil else { return false }
+    if let standing = lookup(like: sa), standing.pointee.sa_protocol == sa.pointee.sa_protocol { return false }
     index.insert(key: Self.key(sa), value: Self.value(sa))
+    if Self.isCompressedTunnel(sa) { index.insert(key: Self.plainKey(sa), value: Self.plainValue(sa)) }
     return true
   }
 
@@ -93,17 +96,28 @@ public final class SAD {
   /// `free` runs when none can hold `old` any more: by the caller, who retires it.
   public func replace(_ old: UnsafeMutablePointer<gw_sa>, by new: UnsafeMutablePointer<gw_sa>) -> Bool {
     precondition(Self.key(old) == Self.key(new))
+    if Self.isCompressedTunnel(old), Self.plainKey(old) == Self.plainKey(new) {
+      _ = index.replace(key: Self.plainKey(old), value: Self.plainValue(old), by: Self.plainValue(new))
+    } else if Self.isCompressedTunnel(old) {
+      removePlain(old)
+      index.insert(key: Self.plainKey(new), value: Self.plainValue(new))
+    }
     return index.replace(key: Self.key(old), value: Self.value(old), by: Self.value(new))
   }
 
   /// Unpublishes an SA; `free` runs when no reader can hold it any more. False if it is not in the table.
   public func remove(_ sa: UnsafeMutablePointer<gw_sa>, free: @escaping () -> Void = {}) -> Bool {
     guard let release = index.remove(key: Self.key(sa), value: Self.value(sa)) else { return false }
+    if Self.isCompressedTunnel(sa) { removePlain(sa) }
     reclaimer.retire {
       release()
       free()
     }
     return true
+  }
+
+  private func removePlain(_ sa: UnsafeMutablePointer<gw_sa>) {
+    if let release = index.remove(key: Self.plainKey(sa), value: Self.plainValue(sa)) { reclaimer.retire(release) }
   }
 
   /// The SA that stands under an identity.
@@ -132,15 +146,35 @@ public final class SAD {
     sa.pointee.flags & GW_SA_OUTER_V6.rawValue != 0
   }
 
-  private static func key(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
+  private static func key(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 { key(sa.pointee.spi, sa) }
+
+  private static func key(_ spi: UInt32, _ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
     let (high, low) = (sa.pointee.destination_high, sa.pointee.destination_low)
     let destination = isV6(sa) ? SADReader.fold(high, low) : UInt32(truncatingIfNeeded: low)
-    return SADReader.key(sa.pointee.spi, destination)
+    return SADReader.key(spi, destination)
   }
 
   private static func value(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
+    value(sa, saProtocol: sa.pointee.sa_protocol)
+  }
+
+  private static func value(_ sa: UnsafeMutablePointer<gw_sa>, saProtocol: UInt8) -> UInt64 {
     let address = UInt64(UInt(bitPattern: sa))
     precondition(address >> 48 == 0)
-    return UInt64(sa.pointee.sa_protocol) << 48 | (isV6(sa) ? 1 << 56 : 0) | address
+    return UInt64(saProtocol) << 48 | (isV6(sa) ? 1 << 56 : 0) | address
+  }
+
+  private static func isCompressedTunnel(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+    let wanted = GW_SA_INBOUND.rawValue | GW_SA_TUNNEL.rawValue
+    return sa.pointee.sa_protocol == IPComp.ipProtocol && sa.pointee.flags & wanted == wanted
+  }
+
+  private static func plainKey(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
+    let spi = SADReader.ipipSPI(sourceHigh: sa.pointee.source_high, sourceLow: sa.pointee.source_low)
+    return key(spi, sa)
+  }
+
+  private static func plainValue(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
+    value(sa, saProtocol: IPProtocol.ipip)
   }
 }
