@@ -2,11 +2,15 @@ import Synchronization
 import Wire
 
 /// The forwarding table as a worker sees it: two tries of 8-bit strides with the leaves pushed down, so that a lookup
-/// is at most 4 (IPv4) or 16 (IPv6) dependent loads. A plain copyable value; the memory belongs to `ForwardingTable`,
-/// which must outlive every reader.
+/// is at most 4 (IPv4) or 16 (IPv6) dependent loads. Where only one IPv6 prefix lies below a slot, a tail stands for the
+/// chain of nodes that would lead to it. A plain copyable value; the memory belongs to `ForwardingTable`, which must
+/// outlive every reader.
 ///
-/// An entry is one 64-bit word: bit 0 clear, the address of a child node; bit 0 set, a leaf with the adjacency index in
-/// bits 32...63 and the length of the prefix it came from in bits 8...15 (read by the writer only).
+/// An entry is one 64-bit word:
+///
+///     bit 0 set            a leaf: adjacency index in bits 32...63, length of its prefix in bits 8...15 (writer only)
+///     bit 0 clear, 1 set   the address of a tail, plus 2; in the IPv6 trie only
+///     both clear           the address of a child node
 ///
 /// Lookups: any thread, under RCU: what a lookup returns is valid until the reader's next quiescent state.
 public struct FIB: @unchecked Sendable {
@@ -39,7 +43,10 @@ public struct FIB: @unchecked Sendable {
     var next = low
     while true {
       let entry = node[Int(truncatingIfNeeded: rest >> 56)].load(ordering: .acquiring)
-      if entry & 1 != 0 { return UInt32(truncatingIfNeeded: entry >> 32) }
+      if entry & 3 != 0 {
+        let leaf = entry & 1 != 0 ? entry : Self.tail(entry).pointee.leaf(high, low)
+        return UInt32(truncatingIfNeeded: leaf >> 32)
+      }
       node = Self.child(entry)
       rest = rest << 8 | next >> 56
       next <<= 8
@@ -57,8 +64,35 @@ public struct FIB: @unchecked Sendable {
     }
   }
 
-  /// An entry with bit 0 clear is never zero: nodes are published before anything points to them.
+  /// An entry with bits 0 and 1 clear is never zero: nodes are published before anything points to them.
   @inlinable @inline(__always) static func child(_ entry: UInt64) -> UnsafeMutablePointer<Entry> {
     UnsafeMutablePointer<Entry>(bitPattern: UInt(truncatingIfNeeded: entry)).unsafelyUnwrapped
+  }
+  @inlinable @inline(__always) static func tail(_ entry: UInt64) -> UnsafePointer<FIBTail> {
+    UnsafePointer<FIBTail>(bitPattern: UInt(truncatingIfNeeded: entry & ~2)).unsafelyUnwrapped
+  }
+}
+
+/// The only prefix below a slot: one cache line, immutable once published. `inside` and `outside` are leaf entries: for
+/// addresses that the prefix holds, and for the others that come by the slot.
+@usableFromInline struct FIBTail {
+  @usableFromInline let keyHigh: UInt64
+  @usableFromInline let keyLow: UInt64
+  @usableFromInline let maskHigh: UInt64
+  @usableFromInline let maskLow: UInt64
+  @usableFromInline let inside: UInt64
+  @usableFromInline let outside: UInt64
+
+  init(keyHigh: UInt64, keyLow: UInt64, inside: FIBLeaf, outside: FIBLeaf) {
+    (self.keyHigh, self.keyLow) = (keyHigh, keyLow)
+    let length = UInt64(inside.length)
+    maskHigh = length == 0 ? 0 : length >= 64 ? .max : .max << (64 - length)
+    maskLow = length <= 64 ? 0 : .max << (128 - length)
+    self.inside = inside.word
+    self.outside = outside.word
+  }
+
+  @inlinable @inline(__always) func leaf(_ high: UInt64, _ low: UInt64) -> UInt64 {
+    (high ^ keyHigh) & maskHigh | (low ^ keyLow) & maskLow == 0 ? inside : outside
   }
 }

@@ -28,14 +28,17 @@ struct FIBNode {
     nonmutating set { (UnsafeMutableRawPointer(entries) + Self.entryBytes).storeBytes(of: newValue, as: Int.self) }
   }
 
-  /// The child behind a slot, or nil where the slot holds a leaf.
-  func child(_ slot: Int) -> FIBNode? {
-    let word = entries[slot].load(ordering: .relaxed)
-    return word & 1 == 0 ? FIBNode(at: FIB.child(word)) : nil
+  enum Content {
+    case leaf(FIBLeaf)
+    case child(FIBNode)
+    case tail(UnsafePointer<FIBTail>)
   }
 
-  /// The leaf in a slot, which holds no child.
-  func leaf(_ slot: Int) -> FIBLeaf { FIBLeaf(word: entries[slot].load(ordering: .relaxed)) }
+  func content(_ slot: Int) -> Content {
+    let word = entries[slot].load(ordering: .relaxed)
+    if word & 1 != 0 { return .leaf(FIBLeaf(word: word)) }
+    return word & 2 != 0 ? .tail(FIB.tail(word)) : .child(FIBNode(at: FIB.child(word)))
+  }
 
   func publish(_ leaf: FIBLeaf, in slot: Int) { entries[slot].store(leaf.word, ordering: .releasing) }
 
@@ -43,15 +46,43 @@ struct FIBNode {
     entries[slot].store(UInt64(UInt(bitPattern: child.entries)), ordering: .releasing)
   }
 
-  /// Puts `leaf` into every leaf slot of the range, and of the nodes below, whose present leaf satisfies `replaces`.
-  func push(_ leaf: FIBLeaf, into slots: Range<Int>, replaces: (FIBLeaf) -> Bool) {
+  func publish(_ tail: UnsafePointer<FIBTail>, in slot: Int) {
+    entries[slot].store(UInt64(UInt(bitPattern: tail)) | 2, ordering: .releasing)
+  }
+
+  /// Puts `leaf` into every leaf slot of the range, and of the nodes and tails below, whose present leaf satisfies
+  /// `replaces`. `retire` takes tails that were replaced.
+  func push(
+    _ leaf: FIBLeaf, into slots: Range<Int>, replaces: (FIBLeaf) -> Bool, retire: (UnsafePointer<FIBTail>) -> Void
+  ) {
     for slot in slots {
-      if let child = child(slot) {
-        child.push(leaf, into: 0..<Self.entryCount, replaces: replaces)
-      } else if replaces(self.leaf(slot)) {
-        publish(leaf, in: slot)
+      switch content(slot) {
+      case .leaf(let present): if replaces(present) { publish(leaf, in: slot) }
+      case .child(let child): child.push(leaf, into: 0..<Self.entryCount, replaces: replaces, retire: retire)
+      case .tail(let tail):
+        guard replaces(FIBLeaf(word: tail.pointee.outside)) else { continue }
+        publish(tail.pointee.with(outside: leaf).published(), in: slot)
+        retire(tail)
       }
     }
+  }
+}
+
+extension FIBTail {
+  /// A copy in memory of its own, for a slot.
+  func published() -> UnsafePointer<FIBTail> {
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)
+    let tail = memory.bindMemory(to: FIBTail.self, capacity: 1)
+    tail.initialize(to: self)
+    return UnsafePointer(tail)
+  }
+
+  func with(outside: FIBLeaf) -> FIBTail {
+    FIBTail(keyHigh: keyHigh, keyLow: keyLow, inside: FIBLeaf(word: inside), outside: outside)
+  }
+
+  func with(inside: FIBLeaf) -> FIBTail {
+    FIBTail(keyHigh: keyHigh, keyLow: keyLow, inside: inside, outside: FIBLeaf(word: outside))
   }
 }
 

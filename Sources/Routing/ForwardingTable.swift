@@ -43,15 +43,16 @@ public final class ForwardingTable {
       }
     }
     prefixes[prefix] = adjacency
+    let leaf = FIBLeaf(adjacency: adjacency, length: prefix.length)
     let position = TriePosition(prefix)
     var node = root(prefix.family)
     if isNew { node.prefixCount += 1 }
     for level in 0..<position.depth {
-      node = descend(from: node, slot: position.slot(level))
+      guard let below = descend(from: node, level, position, leaf) else { return }
+      node = below
       if isNew { node.prefixCount += 1 }
     }
-    let leaf = FIBLeaf(adjacency: adjacency, length: prefix.length)
-    node.push(leaf, into: position.slots) { $0.length <= prefix.length }
+    node.push(leaf, into: position.slots, replaces: { $0.length <= prefix.length }, retire: retire)
   }
 
   /// Takes the prefix out; addresses in it fall back to the longest prefix that still covers them.
@@ -59,23 +60,25 @@ public final class ForwardingTable {
   @discardableResult
   public func remove(_ prefix: IPPrefix) -> Bool {
     guard prefixes.removeValue(forKey: prefix) != nil else { return false }
+    let cover = coveringLeaf(of: prefix)
     let position = TriePosition(prefix)
     var node = root(prefix.family)
     node.prefixCount -= 1
-    var emptied: (parent: FIBNode, slot: Int)?
     for level in 0..<position.depth {
       let slot = position.slot(level)
-      guard let child = node.child(slot) else { break }
+      guard case .child(let child) = node.content(slot) else {
+        // A tail, then, and the prefix's own.
+        replace(slot, of: node, with: cover)
+        return true
+      }
       child.prefixCount -= 1
-      if child.prefixCount == 0, emptied == nil { emptied = (node, slot) }
+      guard child.prefixCount > 0 else {
+        replace(slot, of: node, with: cover)
+        return true
+      }
       node = child
     }
-    let cover = coveringLeaf(of: prefix)
-    if let (parent, slot) = emptied {
-      collapse(slot, of: parent, into: cover)
-    } else {
-      node.push(cover, into: position.slots) { $0.length == prefix.length }
-    }
+    node.push(cover, into: position.slots, replaces: { $0.length == prefix.length }, retire: retire)
     return true
   }
 
@@ -102,47 +105,99 @@ public final class ForwardingTable {
     return FIBLeaf(adjacency: adjacency, length: cover.length)
   }
 
-  /// The child in a slot; where there is none, a new one that gives the answers that the slot gave.
-  private func descend(from node: FIBNode, slot: Int) -> FIBNode {
-    if let child = node.child(slot) { return child }
-    let child = FIBNode(filledWith: node.leaf(slot))
+  /// The child in a slot on the way to a prefix; where there is none, a new one that gives the answers that the slot
+  /// gave. Nil: a tail in the slot says it all, and is published.
+  private func descend(from node: FIBNode, _ level: Int, _ position: TriePosition, _ leaf: FIBLeaf) -> FIBNode? {
+    let slot = position.slot(level)
+    switch node.content(slot) {
+    case .child(let child): return child
+    case .leaf(let present):
+      if position.takesTails {
+        node.publish(position.tail(inside: leaf, outside: present).published(), in: slot)
+        return nil
+      }
+      return publish(FIBNode(filledWith: present), in: slot, of: node)
+    case .tail(let tail):
+      if position == TriePosition(tail.pointee) {
+        node.publish(tail.pointee.with(inside: leaf).published(), in: slot)
+        retire(tail)
+        return nil
+      }
+      return publish(expanded(tail, level: level + 1), in: slot, of: node)
+    }
+  }
+
+  private func publish(_ child: FIBNode, in slot: Int, of node: FIBNode) -> FIBNode {
     nodeCount += 1
     node.publish(child, in: slot)
     return child
   }
 
+  /// A node of this level that gives the answers that a tail gave; the tail moves into it if its prefix ends further down.
+  private func expanded(_ tail: UnsafePointer<FIBTail>, level: Int) -> FIBNode {
+    let node = FIBNode(filledWith: FIBLeaf(word: tail.pointee.outside))
+    node.prefixCount = 1
+    let position = TriePosition(tail.pointee)
+    if position.depth > level {
+      node.publish(tail, in: position.slot(level))
+    } else {
+      for slot in position.slots { node.publish(FIBLeaf(word: tail.pointee.inside), in: slot) }
+      retire(tail)
+    }
+    return node
+  }
+
+  /// The most nodes that the prefix can need.
   private func missingNodes(for prefix: IPPrefix) -> Int {
     let position = TriePosition(prefix)
     var node = root(prefix.family)
     for level in 0..<position.depth {
-      guard let child = node.child(position.slot(level)) else { return position.depth - level }
-      node = child
+      switch node.content(position.slot(level)) {
+      case .child(let child): node = child
+      case .leaf: return position.takesTails ? 0 : position.depth - level
+      case .tail(let tail): return position == TriePosition(tail.pointee) ? 0 : position.depth - level
+      }
     }
     return 0
   }
 
-  /// No prefix ends below the slot any more, so one leaf says it all. Readers inside the old nodes read on there.
-  private func collapse(_ slot: Int, of parent: FIBNode, into leaf: FIBLeaf) {
-    guard let subtree = parent.child(slot) else { return }
+  /// No prefix is left below the slot, so one leaf says it all. Readers inside what was there read on.
+  private func replace(_ slot: Int, of parent: FIBNode, with leaf: FIBLeaf) {
+    let old = parent.content(slot)
     parent.publish(leaf, in: slot)
-    nodeCount -= Self.nodeCount(in: subtree)
-    reclaimer.retire { Self.freeTree(subtree) }
+    switch old {
+    case .leaf: break
+    case .tail(let tail): retire(tail)
+    case .child(let subtree):
+      nodeCount -= Self.nodeCount(in: subtree)
+      reclaimer.retire { Self.freeTree(subtree) }
+    }
   }
 
+  private func retire(_ tail: UnsafePointer<FIBTail>) { reclaimer.retire { tail.deallocate() } }
+
   private static func nodeCount(in tree: FIBNode) -> Int {
-    (0..<FIBNode.entryCount).reduce(1) { sum, slot in sum + (tree.child(slot).map(nodeCount(in:)) ?? 0) }
+    (0..<FIBNode.entryCount).reduce(1) { sum, slot in
+      if case .child(let child) = tree.content(slot) { sum + nodeCount(in: child) } else { sum }
+    }
   }
 
   private static func freeTree(_ tree: FIBNode) {
     for slot in 0..<FIBNode.entryCount {
-      if let child = tree.child(slot) { freeTree(child) }
+      switch tree.content(slot) {
+      case .leaf: break
+      case .child(let child): freeTree(child)
+      case .tail(let tail): tail.deallocate()
+      }
     }
     tree.free()
   }
 }
 
 /// Where a prefix lies in its trie.
-private struct TriePosition {
+private struct TriePosition: Equatable {
+  /// The IPv6 trie is deep and sparse; the IPv4 one is neither, and its lookup stays as short as can be.
+  let takesTails: Bool
   private let high: UInt64
   private let low: UInt64
   private let length: Int
@@ -151,6 +206,17 @@ private struct TriePosition {
     let halves = prefix.address.halves
     (high, low) = prefix.family == .v4 ? (halves.1 << 32, 0) : halves
     length = Int(prefix.length)
+    takesTails = prefix.family == .v6
+  }
+
+  init(_ tail: FIBTail) {
+    (high, low) = (tail.keyHigh, tail.keyLow)
+    length = Int(FIBLeaf(word: tail.inside).length)
+    takesTails = true
+  }
+
+  func tail(inside: FIBLeaf, outside: FIBLeaf) -> FIBTail {
+    FIBTail(keyHigh: high, keyLow: low, inside: inside, outside: outside)
   }
 
   /// Nodes below the root on the way to the one where the prefix ends.

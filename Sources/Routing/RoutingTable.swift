@@ -120,8 +120,23 @@ public final class RoutingTable {
     for route in before.subtracting(after) { drop(route) }
     for route in after.subtracting(before) { insert(route) }
     cache.rewrite(port: port, make: record(for:))
-    for prefix in Set(routes.keys).union(before.map(\.prefix)) { refreshOrDefer(prefix) }
+    // Which way packets go depends on neither MTU nor MAC.
+    guard old?.isUp != new?.isUp || old?.addresses != new?.addresses else { return }
+    for prefix in prefixes(dependingOn: port).union(before.symmetricDifference(after).map(\.prefix)) {
+      refreshOrDefer(prefix)
+    }
     for key in Array(neighbors.entries.keys) { refreshOrDefer(IPPrefix(key.address)) }
+  }
+
+  /// Prefixes with a route through the port, or with a next hop that may be found on any port.
+  private func prefixes(dependingOn port: UInt16) -> Set<IPPrefix> {
+    Set(
+      routes.lazy.filter { _, list in
+        list.contains { route in
+          if case .via(_, port: nil) = route.target { return true }
+          return route.target.port == port
+        }
+      }.map(\.key))
   }
 
   /// What an interface's addresses mean: local, its subnet, its directed broadcast. Link-local IPv6 is well known.

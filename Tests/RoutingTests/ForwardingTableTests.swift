@@ -111,12 +111,39 @@ import Wire
     }
   }
 
-  /// While prefixes inside 10.0.0.0/8 come and go, a reader finds under it only what has ever covered the address, and
+  @Test func aLonePrefixNeedsNoNodesOfItsOwn() throws {
+    let reclaimer = HeldReclaimer()
+    let table = ForwardingTable(reclaimer: reclaimer)
+    try table.insert(prefix("2001:db8::1"), adjacency: 1)
+    #expect(table.nodeCount == 0)
+    try table.insert(prefix("2001:db8::1"), adjacency: 2)
+    #expect(table.fib.lookup(address("2001:db8::1")) == 2)
+    #expect(table.fib.lookup(address("2001:db8::2")) == 0)
+    try table.insert(prefix("2000::/3"), adjacency: 3)
+    #expect(table.fib.lookup(address("2001:db8::1")) == 2)
+    #expect(table.fib.lookup(address("2001:db8::2")) == 3)
+    // They part at the fourth byte.
+    try table.insert(prefix("2001:db9::/64"), adjacency: 4)
+    #expect(table.nodeCount == 3)
+    #expect(table.fib.lookup(address("2001:db8::1")) == 2)
+    #expect(table.fib.lookup(address("2001:db9::1")) == 4)
+    #expect(table.fib.lookup(address("2001:db9:0:1::")) == 3)
+    // One that ends within the way to the other.
+    try table.insert(prefix("2001:db9::/36"), adjacency: 5)
+    #expect(table.fib.lookup(address("2001:db9:0:1::")) == 5)
+    #expect(table.fib.lookup(address("2001:db9::1")) == 4)
+    for text in ["2001:db9::/64", "2001:db8::1", "2000::/3", "2001:db9::/36"] { #expect(table.remove(prefix(text))) }
+    #expect(table.nodeCount == 0)
+    #expect(table.fib.lookup(address("2001:db9::1")) == 0)
+    reclaimer.release()
+  }
+
+  /// While prefixes inside one of 8 bits come and go, a reader finds under it only what has ever covered the address, and
   /// outside it nothing.
-  @Test func readersNeverSeeAStrangersAnswer() throws {
+  @Test(arguments: [AddressFamily.v4, .v6]) func readersNeverSeeAStrangersAnswer(family: AddressFamily) throws {
     let grace = ThreadGrace()
     let table = ForwardingTable(reclaimer: grace)
-    try table.insert(prefix("10.0.0.0/8"), adjacency: 8)
+    try table.insert(IPPrefix(Self.inside(family, 0), length: 8)!, adjacency: 8)
     let fib = table.fib
     let wrong = Atomic<Int>(0)
     let lookups = Atomic<Int>(0)
@@ -126,23 +153,27 @@ import Wire
       var generator = SeededGenerator(seed: UInt64(slot))
       while !stop.load(ordering: .relaxed) {
         for _ in 0..<64 {
-          let tail = UInt32(truncatingIfNeeded: generator.next()) & 0x0003_0303
-          let inside = fib.lookup(v4: 0x0a00_0000 | tail)
+          let inside = Self.inside(family, generator.next())
           // Adjacency n stands for a prefix of length n: 8, 16, 20, 24, 28, 32.
-          if inside < 8 || inside > 32 || inside % 4 != 0 { wrong.add(1, ordering: .relaxed) }
-          if fib.lookup(v4: 0x0b00_0000 | tail) != 0 { wrong.add(1, ordering: .relaxed) }
+          let answer = fib.lookup(inside)
+          if answer < 8 || answer > 32 || answer % 4 != 0 { wrong.add(1, ordering: .relaxed) }
+          let outside: UInt32 =
+            switch inside {
+            case .v4(let address): fib.lookup(v4: address.rawValue ^ 0x0100_0000)
+            case .v6(let address): fib.lookup(v6High: address.high ^ 1 << 56, low: address.low)
+            }
+          if outside != 0 { wrong.add(1, ordering: .relaxed) }
         }
         lookups.add(128, ordering: .relaxed)
         grace.quiescent(slot)
       }
       grace.unregister(slot)
     } during: {
-      var generator = SeededGenerator.printed("concurrent readers")
+      var generator = SeededGenerator.printed("concurrent readers \(family)")
       for _ in 0..<20_000 {
-        let raw = 0x0a00_0000 | UInt32(truncatingIfNeeded: generator.next()) & 0x0003_0303
         let length: UInt8 = [16, 20, 24, 28, 32].randomElement(using: &generator)!
-        let changed = IPPrefix(.v4(IPv4Address(rawValue: raw)), length: length)!
-        if Bool.random(using: &generator) {
+        let changed = IPPrefix(Self.inside(family, generator.next()), length: length)!
+        if generator.next() % 2 == 0 {
           try? table.insert(changed, adjacency: UInt32(length))
         } else {
           table.remove(changed)
@@ -155,5 +186,12 @@ import Wire
     #expect(lookups.load(ordering: .relaxed) > 0)
     grace.drain()
     withExtendedLifetime(table) {}
+  }
+
+  /// An address under the first byte 10; few of the others vary.
+  private static func inside(_ family: AddressFamily, _ random: UInt64) -> IPAddress {
+    let raw = 0x0a00_0000 | UInt32(truncatingIfNeeded: random) & 0x0003_0303
+    return family == .v4
+      ? .v4(IPv4Address(rawValue: raw)) : .v6(IPv6Address(high: UInt64(raw) << 32, low: random >> 40))
   }
 }
