@@ -15,7 +15,8 @@ enum Algorithm: String, CaseIterable, Sendable {
     case .aes256gcm: CryptoTransform(encryption: .aesGCM16, encryptionKey: key(sa, 36))
     case .cbcSHA256:
       CryptoTransform(
-        encryption: .aesCBC, encryptionKey: key(sa, 16), authentication: .hmacSHA256, authenticationKey: key(sa + 7, 32))
+        encryption: .aesCBC, encryptionKey: key(sa, 16), authentication: .hmacSHA256, authenticationKey: key(sa + 7, 32)
+      )
     case .chacha20, .forward: CryptoTransform(encryption: .chacha20Poly1305, encryptionKey: key(sa, 36))
     }
   }
