@@ -5,6 +5,9 @@ import CIPsecMB
 enum IPsecMBBurst {
   static let sealComposed: CryptoBurst = { run($0, $1, isSeal: true, isAEAD: false) }
   static let openComposed: CryptoBurst = { run($0, $1, isSeal: false, isAEAD: false) }
+  /// The same by another manager: bursts of both kinds are not mixed.
+  static let sealWithSHAExtensions: CryptoBurst = { run($0, $1, isSeal: true, isAEAD: false) }
+  static let openWithSHAExtensions: CryptoBurst = { run($0, $1, isSeal: false, isAEAD: false) }
   /// CCM and ChaCha20-Poly1305.
   static let sealAEAD: CryptoBurst = { run($0, $1, isSeal: true, isAEAD: true) }
   static let openAEAD: CryptoBurst = { run($0, $1, isSeal: false, isAEAD: true) }
@@ -15,7 +18,7 @@ enum IPsecMBBurst {
   private static func run(_ jobs: UnsafeMutablePointer<CryptoJob>, _ count: Int, isSeal: Bool, isAEAD: Bool) {
     withUnsafeTemporaryAllocation(of: UnsafeMutablePointer<IMB_JOB>?.self, capacity: IPsecMBWorker.burst) { space in
       guard count > 0, let slots = space.baseAddress else { return }
-      // Every session of this worker holds the same manager.
+      // Every session of this worker and function holds the same manager; any could run the jobs of all.
       let worker = jobs.pointee.session.assumingMemoryBound(to: IPsecMBRecord.self).pointee.worker
       var first = 0
       while first < count {

@@ -3,28 +3,30 @@ import CIPsecMB
 import COpenSSL
 import Synchronization
 
-/// intel-ipsec-mb: GCM and GMAC by its direct functions, the others through one multi-buffer manager a worker. Its
-/// sessions may not outlive it.
+/// intel-ipsec-mb: GCM and GMAC by its direct functions, the others through multi-buffer managers of each worker.
+/// Its sessions may not outlive it.
 public final class IPsecMBEngine: CryptoEngine {
   public var name: String { "ipsec-mb" }
 
   private struct Workers: @unchecked Sendable {
     var all: [UnsafeMutablePointer<IPsecMBWorker>]
   }
-  private let workers = Mutex(Workers(all: []))
+  private let workers = Mutex<[IPsecMBWorker.Code: Workers]>([:])
   /// One that is never given jobs, for key schedules and function pointers.
   private let spare: Workers
   private var keying: UnsafeMutablePointer<IPsecMBWorker> { spare.all[0] }
 
   /// Nil where the library does not know the CPU.
   public init?() {
-    guard let keying = IPsecMBWorker.make() else { return nil }
+    guard let keying = IPsecMBWorker.make(.automatic) else { return nil }
     spare = Workers(all: [keying])
   }
 
   deinit {
     IPsecMBWorker.release(keying)
-    for worker in workers.withLock({ Workers(all: $0.all) }).all { IPsecMBWorker.release(worker) }
+    for worker in workers.withLock({ $0.values.flatMap(\.all).map { Workers(all: [$0]) } }) {
+      IPsecMBWorker.release(worker.all[0])
+    }
   }
 
   public func supports(_ transform: CryptoTransform) -> Bool {
@@ -97,11 +99,13 @@ public final class IPsecMBEngine: CryptoEngine {
     _ transform: CryptoTransform, _ direction: CryptoDirection, _ count: Int
   ) throws(CryptoEngineError) -> CryptoSession {
     let memory = SessionMemory(record: MemoryLayout<IPsecMBRecord>.size, count: count, shared: IPsecMBKeys.size)
+    let usesSHAExtensions = transform.authentication == .hmacSHA256 && keying.pointee.hasSHAExtensionsUnused
+    let code = usesSHAExtensions ? IPsecMBWorker.Code.shaExtensions : .automatic
     let keys = IPsecMBKeys(base: memory.sharedBase, manager: keying.pointee.manager)
     var record = IPsecMBRecord(worker: keying, transform: transform, isSeal: direction == .seal)
     keys.expand(transform, into: &record)
     do {
-      for (index, worker) in try managers(count).enumerated() {
+      for (index, worker) in try managers(code, count).enumerated() {
         record.worker = worker
         memory.record(index).assumingMemoryBound(to: IPsecMBRecord.self).initialize(to: record)
       }
@@ -109,11 +113,14 @@ public final class IPsecMBEngine: CryptoEngine {
       memory.release()
       throw error
     }
+    let isSeal = direction == .seal
     let burst =
       if transform.encryption.isAEAD {
-        direction == .seal ? IPsecMBBurst.sealAEAD : IPsecMBBurst.openAEAD
+        isSeal ? IPsecMBBurst.sealAEAD : IPsecMBBurst.openAEAD
+      } else if code == .shaExtensions {
+        isSeal ? IPsecMBBurst.sealWithSHAExtensions : IPsecMBBurst.openWithSHAExtensions
       } else {
-        direction == .seal ? IPsecMBBurst.sealComposed : IPsecMBBurst.openComposed
+        isSeal ? IPsecMBBurst.sealComposed : IPsecMBBurst.openComposed
       }
     return CryptoSession(
       burst: burst, base: memory.base, stride: memory.stride, footprint: memory.footprint,
@@ -121,10 +128,14 @@ public final class IPsecMBEngine: CryptoEngine {
   }
 
   /// The managers of workers 0..<count, made when first asked for.
-  private func managers(_ count: Int) throws(CryptoEngineError) -> [UnsafeMutablePointer<IPsecMBWorker>] {
+  private func managers(
+    _ code: IPsecMBWorker.Code, _ count: Int
+  ) throws(CryptoEngineError) -> [UnsafeMutablePointer<IPsecMBWorker>] {
     let made = workers.withLock { workers in
-      while workers.all.count < count, let worker = IPsecMBWorker.make() { workers.all.append(worker) }
-      return Workers(all: Array(workers.all.prefix(count)))
+      var all = workers[code]?.all ?? []
+      while all.count < count, let worker = IPsecMBWorker.make(code) { all.append(worker) }
+      workers[code] = Workers(all: all)
+      return Workers(all: Array(all.prefix(count)))
     }
     guard made.all.count == count else { throw .library("ipsec-mb made no manager") }
     return made.all

@@ -1,6 +1,6 @@
 import CIPsecMB
 
-/// One worker's multi-buffer manager and the tags of the packets that are in it. Shared by all sessions of the worker;
+/// A multi-buffer manager of one worker and the tags of the packets that are in it. Shared by sessions of the worker;
 /// only that worker's thread may touch it once sessions were made.
 struct IPsecMBWorker {
   /// Jobs submitted at a time; the manager's rings hold twice IMB_MAX_BURST_SIZE.
@@ -11,10 +11,27 @@ struct IPsecMBWorker {
   let manager: UnsafeMutablePointer<IMB_MGR>
   let tags: UnsafeMutablePointer<UInt8>
 
+  enum Code: CaseIterable {
+    /// What the library thinks best for the CPU.
+    case automatic
+    /// Its SSE code, the only one that uses the SHA extensions where there is no AVX-512: SHA-256 takes half the time
+    /// of AVX2's eight lanes.
+    case shaExtensions
+  }
+
+  /// Whether `shaExtensions` is worth having beside `automatic`.
+  var hasSHAExtensionsUnused: Bool {
+    let isAVX = [IMB_ARCH_AVX, IMB_ARCH_AVX2].contains(IMB_ARCH(rawValue: manager.pointee.used_arch))
+    return isAVX && manager.pointee.features & UInt64(IMB_FEATURE_SHANI) != 0
+  }
+
   /// Nil if the library finds no implementation for this CPU.
-  static func make() -> UnsafeMutablePointer<IPsecMBWorker>? {
+  static func make(_ code: Code) -> UnsafeMutablePointer<IPsecMBWorker>? {
     guard let manager = alloc_mb_mgr(0) else { return nil }
-    init_mb_mgr_auto(manager, nil)
+    switch code {
+    case .automatic: init_mb_mgr_auto(manager, nil)
+    case .shaExtensions: init_mb_mgr_sse(manager)
+    }
     guard imb_get_errno(manager) == 0, manager.pointee.submit_burst_nocheck != nil else {
       free_mb_mgr(manager)
       return nil
