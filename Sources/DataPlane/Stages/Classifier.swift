@@ -64,8 +64,9 @@ enum Classifier {
     let policy = w.pointee.spd.lookup(&key)
     entry.pointee.policy = policy
     if packet.pointee.origin == .tunnel { return refusesTunnel(w, packet, policy, key) }
-    switch UInt32(policy?.pointee.type ?? UInt8(GW_BYPASS.rawValue)) {
-    case GW_REQUIRE.rawValue, GW_DONTACQ.rawValue: return .policyInClear
+    guard let policy else { return nil }
+    switch UInt32(policy.pointee.type) {
+    case GW_REQUIRE.rawValue, GW_DONTACQ.rawValue: return PolicyCheck.policyAcceptsClear(policy) ? nil : .policyInClear
     case GW_DENY.rawValue: return .policyDenyIn
     default: return nil
     }

@@ -28,6 +28,17 @@ public enum PolicyCheck {
     return layersAccepted(policy, layers, count: count)
   }
 
+  /// No SA at all: only where every layer is optional (IPComp alone, of a packet that did not shrink).
+  public static func policyAcceptsClear(_ policy: UnsafeMutablePointer<gw_policy>) -> Bool {
+    guard let templates = policy.pointee.templates else { return false }
+    var position = 0
+    while position < Int(policy.pointee.template_count) {
+      if templates[position].is_optional == 0 { return false }
+      position &+= 1
+    }
+    return true
+  }
+
   /// Each template, outermost first, must be met by a layer, in order. An optional one (IPComp that did not compress)
   /// may be missing; layers in excess are allowed in transport mode (an OpenBSD bundle has only one flow), not as
   /// tunnels.

@@ -1,0 +1,49 @@
+import CDPDK
+import DPDK
+import Foundation
+import Testing
+
+@testable import DataPlane
+
+/// EAL of the test process and what gateways in it share: one port that is never polled, pools, the host path's rings.
+enum TestEAL {
+  struct Shared {
+    let eal: EAL
+    let configuration: DataPlaneConfiguration
+    let port: EthernetPort
+    let pools: BufferPools
+    let host: HostPath
+    let plan: QueuePlan
+    let hostRing: MbufRing
+  }
+
+  static let mtu = 9000
+  nonisolated(unsafe) static let shared: Result<Shared, any Error> = Result {
+    var settings = EALConfiguration(workers: Array(CPUSet.allowed.cores.prefix(1)))
+    settings.hugepages = false
+    settings.memory = 512
+    settings.filePrefix = "dataplane-tests-\(getpid())"
+    let eal = try EAL(settings)
+    atexit {
+      unlink("/var/run/dpdk/dataplane-tests-\(getpid())/dpdk_telemetry.v2")
+      rmdir("/var/run/dpdk/dataplane-tests-\(getpid())")
+    }
+    var configuration = DataPlaneConfiguration(
+      ports: [DataPlaneConfiguration.Port(name: "wan", device: "net_ring0", hasHost: false, mtu: mtu)],
+      counterSlots: 4096)
+    configuration.flows = 1024
+    configuration.reassemblies = 64
+    let pools = BufferPools(configuration, workers: 1)
+    var device = PortConfiguration(queues: 1)
+    device.mtu = mtu
+    let port = try EthernetPort(PortDevice("net_ring0"), device) { try pools.pool(socket: $0) }
+    let plan = QueuePlan(ports: [port], workers: 1)
+    let host = try HostPath(configuration, ports: [port], plan: plan, workers: 1, pools: pools)
+    let ring = try MbufRing(name: "test-host", capacity: 1023, mode: [])
+    return Shared(
+      eal: eal, configuration: configuration, port: port, pools: pools, host: host, plan: plan, hostRing: ring)
+  }
+}
+
+/// EAL, pools and rings are the process's: one test at a time.
+@Suite(.serialized) enum DataPlaneTests {}

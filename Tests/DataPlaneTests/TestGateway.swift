@@ -1,0 +1,135 @@
+import CDPDK
+import CLayout
+import DPDK
+import Engines
+import IPsec
+import Routing
+import Wire
+
+@testable import DataPlane
+
+/// A worker with tables of its own, driven by hand: packets in, packets out, nothing polled.
+final class TestGateway {
+  let security: SecurityDatabase
+  let routing: RoutingTable
+  let memory: WorkerMemory
+  private let shared: TestEAL.Shared
+
+  /// Of every port and neighbour: what one gateway sends, the other takes for its own.
+  static let mac = MACAddress(rawValue: 0x0200_0000_000a)
+
+  var worker: UnsafeMutablePointer<Worker> { memory.worker }
+
+  /// - Parameters:
+  ///   - own: its addresses, with prefix lengths.
+  ///   - far: routes, (prefix, next hop); every next hop is a neighbour.
+  ///   - neighbors: hosts on its own subnets.
+  init(
+    own: [String], far: [(String, String)], neighbors: [String], mtu: Int = TestEAL.mtu,
+    engine: any CryptoEngine = OpenSSLEngine()
+  ) throws {
+    shared = try TestEAL.shared.get()
+    let mac = Self.mac
+    security = SecurityDatabase(engine: engine, workers: 1, reclaimer: ImmediateReclaimer(), now: 1)
+    var limits = RoutingLimits()
+    limits.ports = 4
+    limits.nodes = 4096
+    limits.adjacencies = 256
+    routing = RoutingTable(limits: limits, reclaimer: ImmediateReclaimer())
+    let addresses = own.map { LocalAddress($0)! }
+    try routing.set(Interface(port: 0, name: "wan", mac: mac, mtu: UInt32(mtu), addresses: addresses))
+    for address in neighbors + far.map(\.1) {
+      try routing.setStaticNeighbor(NeighborKey(port: 0, address: IPAddress(address)!), mac: mac)
+    }
+    for (prefix, hop) in far { try routing.add(Route(IPPrefix(prefix)!, .via(IPAddress(hop)!, port: 0))) }
+    let ours = addresses.map(\.address)
+    security.isOwnAddress = { ours.contains($0) }
+    let state = UnsafeMutablePointer<SharedState>.allocate(capacity: 1)
+    state.initialize(to: SharedState())
+    memory = try WorkerMemory(
+      id: 0, lcore: shared.eal.workers[0],
+      WorkerMemory.Context(
+        configuration: shared.configuration,
+        tables: DataPlaneTables(
+          security: security.tables, fib: routing.fib, adjacencies: routing.adjacencies, interfaces: routing.interfaces),
+        shared: state, ports: [shared.port], plan: shared.plan, handoffs: [nil], host: shared.host,
+        pools: shared.pools))
+    worker.pointee.ports[0].mac = (mac.rawValue << 16).byteSwapped
+    worker.pointee.ports[0].hasHost = true
+    worker.pointee.ports[0].hostRing = shared.hostRing.base
+  }
+
+  /// What one burst did: IP packets that went out by the port and those that went to the kernel.
+  struct Outcome {
+    var sent: [[UInt8]] = []
+    var host: [[UInt8]] = []
+    var drops: [DropReason: UInt64] = [:]
+  }
+
+  /// IP packets come in by the port.
+  func receive(_ packets: [[UInt8]]) -> Outcome {
+    run(packets) { w, mbuf, index in
+      w.pointee.received[index] = mbuf
+    } finish: { w, count in
+      ReceiveStage.run(w, port: 0, count: count)
+    }
+  }
+
+  /// IP packets that the gateway's own kernel sends.
+  func sendFromHost(_ packets: [[UInt8]]) -> Outcome {
+    run(packets) { w, mbuf, _ in
+      let packet = w.nextPacket(mbuf, port: 0, origin: .host)
+      packet.pointee.ip = mbuf.data + 14
+      packet.pointee.length = Int32(mbuf.pointee.data_len) - 14
+      let isV6 = UnsafeRawPointer(mbuf.data).big16(at: 12) == 0x86dd
+      precondition((isV6 ? IPParser.ipv6(packet) : IPParser.ipv4(packet)) == nil)
+      w.enqueueForPolicy(packet)
+    }
+  }
+
+  private func run(
+    _ packets: [[UInt8]], _ put: (WorkerPointer, Mbuf, Int) -> Void, finish: (WorkerPointer, Int) -> Void = { _, _ in }
+  ) -> Outcome {
+    precondition(packets.count <= worker.pointee.burst)
+    let w = worker
+    let before = drops
+    w.pointee.now = 1
+    w.pointee.generation = w.pointee.spd.generation &+ w.pointee.routing
+    for (index, packet) in packets.enumerated() { put(w, frame(packet), index) }
+    finish(w, packets.count)
+    WorkerLoop.process(w, packets.count)
+    var outcome = Outcome()
+    for index in 0..<w.pointee.ports[0].txCount { outcome.sent.append(take(w.pointee.ports[0].tx[index]!)) }
+    w.pointee.ports[0].txCount = 0
+    var element: Mbuf?
+    while shared.hostRing.dequeue(&element, 1) == 1 { outcome.host.append(take(element!)) }
+    w.releaseFreed()
+    for (reason, count) in drops where count != before[reason] { outcome.drops[reason] = count - before[reason]! }
+    return outcome
+  }
+
+  var drops: [DropReason: UInt64] {
+    Dictionary(
+      uniqueKeysWithValues: DropReason.allCases.map { ($0, (worker.pointee.drops + Int($0.rawValue)).value) })
+  }
+
+  /// Buffers of all pools that nobody gave back.
+  static var buffersInUse: Int { (try? TestEAL.shared.get())?.pools.use.reduce(0) { $0 + $1.inUse } ?? 0 }
+
+  private func frame(_ packet: [UInt8]) -> Mbuf {
+    let mbuf = cdpdk_alloc(worker.pointee.pool)!
+    precondition(mbuf.tailroom >= packet.count + 14)
+    let mac = Self.mac
+    let isV6 = packet.first.map { $0 >> 4 == 6 } ?? false
+    Ethernet.write(mbuf.data, destination: mac, source: mac, etherType: isV6 ? EtherType.ipv6 : EtherType.ipv4)
+    (mbuf.data + 14).copyMemory(from: packet, byteCount: packet.count)
+    mbuf.setLength(packet.count + 14)
+    return mbuf
+  }
+
+  private func take(_ mbuf: Mbuf) -> [UInt8] {
+    let bytes = UnsafeRawBufferPointer(start: mbuf.data + 14, count: Int(mbuf.pointee.data_len) - 14)
+    defer { cdpdk_free(mbuf) }
+    return Array(bytes)
+  }
+}
