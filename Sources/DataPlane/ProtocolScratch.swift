@@ -5,7 +5,7 @@ import IPsec
 /// A worker's memory for AH, IPComp and packets that pass through several SAs. Allocated at start, owned by the worker;
 /// a single ESP tunnel touches none of it.
 struct ProtocolScratch {
-  static let layersPerPacket = Int(InboundStage.maximumDepth)
+  static var layersPerPacket: Int { Int(InboundStage.maximumDepth) }
 
   /// By packet: the SAs it came out of, the outermost first.
   let layers: UnsafeMutablePointer<UnsafeMutablePointer<gw_sa>?>
@@ -18,7 +18,8 @@ struct ProtocolScratch {
 /// What AH's image replaced in a packet, while the engine works on it.
 struct KeptImage {
   /// Count of header bytes (2), the received ICV field from 16 on, the headers from 64 on.
-  static let stride = 64 + (AHImage.maximumLength + 63) / 64 * 64
+  /// Computed: a stored one would be set up lazily, behind a check for each packet.
+  static var stride: Int { 64 + (AHImage.maximumLength + 63) / 64 * 64 }
 
   let base: UnsafeMutableRawPointer
 

@@ -4,7 +4,7 @@ import Wire
 /// zero, what changes predictably becomes what the receiver sees.
 public enum AHImage {
   /// The headers before AH: an IPv4 header, or IPv6 with extension headers within the limits of the walk.
-  public static let maximumLength = IPv6Header.length + IPv6ExtensionHeaders.maximumLength
+  @inlinable public static var maximumLength: Int { IPv6Header.length + IPv6ExtensionHeaders.maximumLength }
 
   /// - Parameters:
   ///   - ip: `end` bytes, a checked IP header and all that stands before AH.
