@@ -157,7 +157,7 @@ class TwoGateways(Lab):
                 ip protocol esp ip saddr {GW1} ip daddr {GW2} counter name esp_1to2 accept
                 ip protocol esp ip saddr {GW2} ip daddr {GW1} counter name esp_2to1 accept
                 ip saddr {{ {LAN1}, {LAN2} }} counter name inner
-                ip daddr {{ {LAN1}, {LAN2} }} counter name inner
+                ip saddr != {{ {LAN1}, {LAN2} }} ip daddr {{ {LAN1}, {LAN2} }} counter name inner
                 counter name other
               }}
             }}
