@@ -76,7 +76,7 @@ struct GWBench: ParsableCommand {
       FileHandle.standardError.write(Data("[\(index + 1)/\(cases.count)] \(name)   \r".utf8))
       let (outcome, text) = try runApart(one)
       print(json ? text : table.row(outcome))
-      fflush(stdout)
+      fflush(nil)
     }
   }
 
