@@ -163,7 +163,11 @@ import Wire
       : Sample.v4(0x0a00_0000 | (low & 12) << 14 | low)
   }
 
-  private static func prefix(_ isV6: Bool, _ random: inout SeededGenerator) -> IPPrefix {
+  private static func prefix(_ isV6: Bool, _ anyLength: Bool, _ random: inout SeededGenerator) -> IPPrefix {
+    if anyLength {
+      let address = address(isV6, &random)
+      return IPPrefix(address, length: .random(in: 0...address.family.bits, using: &random))!
+    }
     let lengths: [UInt8] = isV6 ? [0, 32, 62, 64, 66, 128] : [0, 8, 14, 16, 30, 32]
     return IPPrefix(address(isV6, &random), length: lengths.randomElement(using: &random)!)!
   }
@@ -176,7 +180,8 @@ import Wire
     }
   }
 
-  @Test func agreesWithALinearSearch() {
+  /// With a few lengths of prefixes, and with all: more than there are bits for.
+  @Test(arguments: [false, true]) func agreesWithALinearSearch(anyLength: Bool) {
     var random = SeededGenerator()
     let reclaimer = ManualReclaimer()
     let spd = SPD(reclaimer: reclaimer)
@@ -184,9 +189,9 @@ import Wire
     for step in 1...6_000 {
       let isV6 = Bool.random(using: &random)
       let direction = UInt8.random(in: 0...1, using: &random)
-      if model.policies.count < 150, Bool.random(using: &random) {
+      if model.policies.count < (anyLength ? 500 : 150), Int.random(in: 0..<3, using: &random) > 0 {
         let selector = Selector(
-          source: Self.prefix(isV6, &random), destination: Self.prefix(isV6, &random),
+          source: Self.prefix(isV6, anyLength, &random), destination: Self.prefix(isV6, anyLength, &random),
           ipProtocol: [nil, 6, 17].randomElement(using: &random)!, sourcePorts: Self.ports(&random),
           destinationPorts: Self.ports(&random))
         let priority: UInt32? = Int.random(in: 0..<3, using: &random) == 0 ? .random(in: 0...3, using: &random) : nil
@@ -213,6 +218,7 @@ import Wire
       }
     }
     for item in model.policies { #expect(spd.remove(item.policy)) }
+    reclaimer.pass()
     #expect(spd.count == 0)
     for isV6 in [false, true] {
       var key = Sample.key(Self.address(isV6, &random), Self.address(isV6, &random))

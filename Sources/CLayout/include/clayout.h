@@ -189,6 +189,37 @@ typedef struct gw_tuple {
 } gw_tuple;
 _Static_assert(sizeof(gw_tuple) == 32, "two to a line");
 
+/* The tuples of one direction and family. Immutable but for what its hash tables hold. */
+typedef struct gw_spd_view {
+  uint64_t count;               /* tuples, the best rank first */
+  gw_tuple *tuples;
+  void *sources;                /* HashIndex root: source prefix -> gw_spd_source; NULL: few tuples, visit each */
+  void *destinations;           /* HashIndex root: the destination prefixes in use */
+  struct gw_spd_row *rows;      /* source lengths, the best rank first */
+  struct gw_spd_column *columns;
+  gw_tuple **matrix;            /* [row][column][flags]; NULL where there is none */
+  uint32_t row_count, column_count;
+} gw_spd_view;
+_Static_assert(sizeof(gw_spd_view) == 64, "one line");
+
+typedef struct gw_spd_row {
+  uint64_t rank;                /* no policy with this source length ranks before this */
+  uint32_t matrix_row;
+  uint8_t length, reserved[3];
+} gw_spd_row;
+
+typedef struct gw_spd_column {
+  uint8_t length;
+  uint8_t bit;                  /* of gw_spd_source.destinations */
+  uint8_t column_of_bit;        /* beside it, by bit: the column; 64 such records stand in the array */
+  uint8_t reserved;
+} gw_spd_column;
+
+/* One source prefix: which destination lengths its policies have, by gw_tuple_flag. Control writes with atomics. */
+typedef struct gw_spd_source {
+  uint64_t destinations[8];
+} gw_spd_source;
+
 /* One worker's counts of one SA or policy; written by that worker alone (relaxed stores), read by the control thread. */
 typedef struct gw_counters {
   uint64_t packets, bytes;

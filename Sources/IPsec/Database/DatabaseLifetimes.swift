@@ -1,11 +1,25 @@
 import CLayout
 
-/// The search for SAs that were used for the first time since it last came by.
+/// The search for SAs that were used for the first time since it last came by: a queue that goes around.
 struct FirstUseSweep {
-  /// SAs looked at in one tick.
-  static let perTick = 4_096
-  var serials: [UInt32] = []
-  var position = 0
+  private var queue: [UInt32] = []
+  private var head = 0
+
+  mutating func append(_ serial: UInt32) { queue.append(serial) }
+
+  /// What to look at in this second, out of the queue.
+  mutating func take() -> [UInt32] {
+    // All of a small gateway in one second, all of a large one in half a minute.
+    let end = min(head + max(4_096, (queue.count - head) / 32), queue.count)
+    defer {
+      head = end
+      if head * 2 > queue.count {
+        queue.removeFirst(head)
+        head = 0
+      }
+    }
+    return Array(queue[head..<end])
+  }
 }
 
 extension SecurityDatabase {
@@ -106,16 +120,10 @@ extension SecurityDatabase {
   }
 
   private func sweepFirstUses() {
-    if sweep.position >= sweep.serials.count {
-      sweep.serials = entries.values.filter { $0.firstUsed == 0 && $0.sa != nil }.map(\.serial)
-      sweep.position = 0
-    }
-    let end = min(sweep.position + FirstUseSweep.perTick, sweep.serials.count)
-    while sweep.position < end {
-      if let entry = entries[sweep.serials[sweep.position]], entry.sa != nil {
-        noteFirstUse(of: entry, counterSource.counters(slot: entry.slot))
-      }
-      sweep.position += 1
+    for serial in sweep.take() {
+      guard let entry = entries[serial] else { continue }
+      noteFirstUse(of: entry, counterSource.counters(slot: entry.slot))
+      if entry.firstUsed == 0 { sweep.append(serial) }
     }
   }
 }

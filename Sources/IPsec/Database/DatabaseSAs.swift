@@ -191,6 +191,7 @@ extension SecurityDatabase {
       rebindPolicies(for: first)
     }
     reschedule(entry)
+    sweep.append(entry.serial)
     answerAcquires(with: entry)
   }
 

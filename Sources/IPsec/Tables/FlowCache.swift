@@ -44,7 +44,8 @@ public struct FlowCache: @unchecked Sendable {
   @inlinable @inline(__always)
   public func prefetch(_ hash: UInt64) { crypto_prefetch(set(hash)) }
 
-  /// The entry of this key (its family is 2 or 10), decided on tables of this generation; nil: look it up and `insert` it.
+  /// The entry of this key (its family is 2 or 10), decided on tables of this generation; nil: look it up and `insert`
+  /// it.
   @inlinable @inline(__always)
   public func lookup(
     _ key: UnsafePointer<gw_flow_key>, hash: UInt64, generation: UInt32
