@@ -74,9 +74,15 @@ public protocol CryptoEngine: Sendable {
   /// The name that `crypto:` in gateway.yaml and `gwctl show engines` use: `openssl`, `ipsec-mb`,
   /// `native`.
   var name: String { get }
+  /// The library's own.
+  var version: String { get }
   func supports(_ transform: CryptoTransform) -> Bool
   /// Keys a session for workers 0..<workers.
   func makeSession(
     _ transform: CryptoTransform, direction: CryptoDirection, workers: Int
   ) throws(CryptoEngineError) -> CryptoSession
+}
+
+extension CryptoEngine {
+  public var version: String { "" }
 }

@@ -12,6 +12,13 @@ import Testing
     #expect(engines.engine(named: "none") == nil)
   }
 
+  @Test func kindsAreNamedApart() {
+    #expect(Set(TransformKind.all.map(\.description)).count == TransformKind.all.count)
+    #expect("\(TransformKind(Transforms.make(.aesGCM12, 36)))" == "aes-gcm-12-256")
+    #expect("\(TransformKind(Transforms.make(.null, 0, .aesGMAC, 28)))" == "null aes-gmac-192")
+    #expect(TransformKind.all.count == Transforms.all.count)
+  }
+
   /// An engine whose sessions leave the last byte of the ICV wrong, in one kind.
   private struct Broken: CryptoEngine {
     let name = "broken"

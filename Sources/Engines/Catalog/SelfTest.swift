@@ -77,6 +77,7 @@ struct TestedEngine: CryptoEngine {
   let refused: Set<TransformKind>
 
   var name: String { engine.name }
+  var version: String { engine.version }
 
   func supports(_ transform: CryptoTransform) -> Bool {
     engine.supports(transform) && !refused.contains(TransformKind(transform))

@@ -22,6 +22,15 @@ public enum SizeClass: Int, Sendable, CaseIterable {
     }
   }
 
-  /// Up to 128, up to 512, beyond.
+  /// The longest text of the class; nil: any.
+  public var upperBound: UInt32? {
+    switch self {
+    case .small: 128
+    case .medium: 512
+    case .large: nil
+    }
+  }
+
+  /// As `upperBound` has them.
   @inline(__always) static func index(of length: UInt32) -> Int { length <= 128 ? 0 : length <= 512 ? 1 : 2 }
 }

@@ -40,12 +40,33 @@ public struct TransformKind: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// `aesCBC-128 hmacSHA256`, `aesGCM16-256`: bits of key without salt.
+  /// `aes-cbc-128 hmac-sha2-256`, `aes-gcm-16-256` (bytes of ICV, bits of key without salt).
   public var description: String {
     let bits = (encryptionKeyLength - encryption.saltLength) * 8
-    let cipher = encryption == .null ? "null" : "\(encryption)-\(bits)"
+    let cipher =
+      switch encryption {
+      case .null: "null"
+      case .aesCBC: "aes-cbc-\(bits)"
+      case .aesCTR: "aes-ctr-\(bits)"
+      case .aesGCM16, .aesGCM12, .aesGCM8: "aes-gcm-\(encryption.icvLength)-\(bits)"
+      case .aesCCM16, .aesCCM12, .aesCCM8: "aes-ccm-\(encryption.icvLength)-\(bits)"
+      case .aesGMAC: "null-aes-gmac-\(bits)"
+      case .chacha20Poly1305: "chacha20-poly1305"
+      case .tripleDESCBC: "3des-cbc"
+      case .camelliaCBC: "camellia-cbc-\(bits)"
+      }
     guard let authentication else { return cipher }
-    return authentication == .aesGMAC
-      ? "\(cipher) aesGMAC-\((authenticationKeyLength - 4) * 8)" : "\(cipher) \(authentication)"
+    let mac =
+      switch authentication {
+      case .hmacMD5: "hmac-md5"
+      case .hmacSHA1: "hmac-sha1"
+      case .hmacSHA256: "hmac-sha2-256"
+      case .hmacSHA384: "hmac-sha2-384"
+      case .hmacSHA512: "hmac-sha2-512"
+      case .aesXCBC: "aes-xcbc"
+      case .aesCMAC: "aes-cmac"
+      case .aesGMAC: "aes-gmac-\((authenticationKeyLength - 4) * 8)"
+      }
+    return "\(cipher) \(mac)"
   }
 }

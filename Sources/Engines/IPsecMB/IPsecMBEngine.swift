@@ -7,6 +7,7 @@ import Synchronization
 /// Its sessions may not outlive it.
 public final class IPsecMBEngine: CryptoEngine {
   public var name: String { "ipsec-mb" }
+  public var version: String { imb_get_version_str().map { String(cString: $0) } ?? "" }
 
   private struct Workers: @unchecked Sendable {
     var all: [UnsafeMutablePointer<IPsecMBWorker>]

@@ -4,6 +4,7 @@ import CCrypto
 /// libraries, which use these instructions with AVX-512 alone.
 public struct NativeEngine: CryptoEngine {
   public var name: String { "native" }
+  public var version: String { "VAES, 256 bit" }
 
   /// Nil where the processor lacks the instructions.
   public init?() {

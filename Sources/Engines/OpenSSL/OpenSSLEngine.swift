@@ -5,6 +5,7 @@ import COpenSSL
 /// they are all there and agree with EVP, else EVP is.
 public struct OpenSSLEngine: CryptoEngine {
   public var name: String { "openssl" }
+  public var version: String { OpenSSL_version(OPENSSL_VERSION).map { String(cString: $0) } ?? "" }
   private let source: OpenSSLCiphers.Source
 
   public init() { self.init(source: .checked) }
