@@ -8,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
-from .capture import Capture, tshark
+from .capture import Capture, count_packets, tshark
+from .charon import Charon, connection
 from .gateway import program
-from .namespace import CommandFailed, remove_namespace, run
+from .namespace import CommandFailed, remove_namespace, run, wait_for
 from .topology import GW1, GW2, HOST1, HOST2, LAN1, LAN2, TwoGateways, iperf3, ping
 
 PREFIX = "gwq-"
@@ -53,6 +55,10 @@ def stop():
 
 
 class Quickstart:
+    """Static keys; IKEQuickstart says what differs where charon makes them."""
+
+    allowed, strange_filter = "ESP nor ARP", "not ip proto 50 and not arp"
+
     def __init__(self, options):
         self.seconds = options.seconds
         self.lab = None
@@ -63,22 +69,26 @@ class Quickstart:
         self.lab.meter()
         say(f"lan1 {HOST1} -- gw1 {GW1} == internet == {GW2} gw2 -- {HOST2} lan2")
 
-        heading("Two gateways, static keys made just now (AES-CBC-128 with HMAC-SHA2-256)")
-        self.lab.start_static()
-        for gateway in (self.lab.gw1, self.lab.gw2):
-            say(f"{gateway.name}: gwd, process {gateway.pid}, worker on core {gateway.workers[0]}")
-
         with self.strangers("to-gw1"), self.strangers("to-gw2"):
+            self.start()
             self.pings()
             self.transfers()
         self.wire()
         self.databases()
         self.summary()
 
+    def start(self):
+        heading("Two gateways, static keys made just now (AES-CBC-128 with HMAC-SHA2-256)")
+        self.lab.start_static()
+        self.introduce()
+
+    def introduce(self):
+        for gateway in (self.lab.gw1, self.lab.gw2):
+            say(f"{gateway.name}: gwd, process {gateway.pid}, worker on core {gateway.workers[0]}")
+
     def strangers(self, interface):
-        """Keeps, from here to the end, whatever on the wire is neither ESP nor ARP."""
-        return Capture(self.lab.inet, interface, self.lab.folder / f"strangers-{interface}.pcap",
-                       "not ip proto 50 and not arp")
+        """Keeps, from here to the end, whatever on the wire should not be there."""
+        return Capture(self.lab.inet, interface, self.lab.folder / f"strangers-{interface}.pcap", self.strange_filter)
 
     def pings(self):
         heading("Pings between the LANs, and what the wire shows meanwhile")
@@ -99,11 +109,15 @@ class Quickstart:
     def transfers(self):
         heading(f"iperf3 TCP, {self.seconds} s each way")
         for options, arrow in (((), "lan1 -> lan2"), (("-R",), "lan2 -> lan1")):
-            report = iperf3(self.lab.lan1, self.lab.lan2, HOST2, *options, seconds=self.seconds)
-            received = report["end"]["sum_received"]
-            say(f"{arrow}: {received['bytes'] / 1e6:,.0f} MB, {received['bits_per_second'] / 1e6:,.0f} Mbit/s")
-            if received["bytes"] == 0:
-                raise Failed(f"iperf3 moved no data {arrow}")
+            self.transfer(options, arrow)
+
+    def transfer(self, options, arrow):
+        report = iperf3(self.lab.lan1, self.lab.lan2, HOST2, *options, seconds=self.seconds)
+        received = report["end"]["sum_received"]
+        say(f"{arrow}: {received['bytes'] / 1e6:,.0f} MB, {received['bits_per_second'] / 1e6:,.0f} Mbit/s")
+        if received["bytes"] == 0:
+            raise Failed(f"iperf3 moved no data {arrow}")
+        return report
 
     def wire(self):
         heading("The wire, over the whole run")
@@ -112,9 +126,9 @@ class Quickstart:
         strange = []
         for interface in ("to-gw1", "to-gw2"):
             strange += tshark(self.lab.folder / f"strangers-{interface}.pcap").splitlines()
-        say(f"neither ESP nor ARP: {len(strange)} packets; with an address of {LAN1} or {LAN2}: {self.counted['inner']}")
+        say(f"neither {self.allowed}: {len(strange)} packets; with an address of {LAN1} or {LAN2}: {self.counted['inner']}")
         if strange or self.counted["inner"]:
-            raise Failed("\n".join(["packets that are neither ESP nor ARP crossed the wire:"] + strange[:10]))
+            raise Failed("\n".join([f"packets that are neither {self.allowed} crossed the wire:"] + strange[:10]))
 
     def databases(self):
         for gateway in (self.lab.gw1, self.lab.gw2):
@@ -134,6 +148,9 @@ class Quickstart:
             # The wire may lose packets under load (a full packet socket); it never has more than were sent.
             if not received <= crossed <= sent or received < self.answered:
                 raise Failed("the SA counters do not agree with what was sent")
+        self.drops()
+
+    def drops(self):
         for gateway in (self.lab.gw1, self.lab.gw2):
             drops = ", ".join(f"{reason} {count}" for reason, count in gateway.drops().items())
             say(f"{gateway.name} dropped: {drops or 'nothing'}")
@@ -148,13 +165,98 @@ It is still running. To play with it:
    ip netns exec {PREFIX}inet tcpdump -n -i to-gw1
    {control} --run-dir {run1} show sa -vv        (also: flow ports workers drops routes neighbors status)
    {control} --run-dir {self.lab.gw2.run_dir} show drops
-   configuration and logs: {self.lab.gw1.folder}, {self.lab.gw2.folder}
+   configuration and logs: {self.lab.gw1.folder}, {self.lab.gw2.folder}{self.more_to_play()}
 To end it: Deploy/quickstart --stop""")
+
+    def more_to_play(self):
+        return ""
+
+
+class IKEQuickstart(Quickstart):
+    """A charon on each gateway makes the keys, and new ones while iperf3 runs."""
+
+    allowed = "ESP, ARP nor IKE (UDP 500, 4500)"
+    strange_filter = "not ip proto 50 and not arp and not (udp and (port 500 or port 4500))"
+
+    def start(self):
+        heading("Two gateways, an IKE daemon (strongSwan's charon) beside each")
+        one, two = self.lab.gw1, self.lab.gw2
+        one.start(wait=False)
+        two.start(wait=False)
+        one.wait_ready()
+        two.wait_ready()
+        self.introduce()
+        self.ike = Capture(self.lab.inet, "to-gw1", self.lab.folder / "ike.pcap", "udp and (port 500 or port 4500)")
+        self.charons = [Charon(one).start(), Charon(two).start()]
+        self.charons[0].load(connection(GW1, GW2, LAN1, LAN2))
+        self.charons[1].load(connection(GW2, GW1, LAN2, LAN1))
+        for charon in self.charons:
+            say(f"{charon.gateway.name}: charon, process {charon.process.pid}, over {charon.gateway.run_dir}/xfrm.sock")
+        self.charons[0].initiate()
+        say("CHILD SA `net` is up: AES-GCM-128 with extended sequence numbers (ESN)")
+        say(f"gw1: {self.spis()}")
+
+    def pair(self):
+        """The newest SPIs of gw1: out, in."""
+        found = {}
+        for sa in sorted(self.lab.gw1.associations(), key=lambda sa: sa["usage"]["added_seconds"]):
+            if sa["state"] == "mature":
+                found[sa["source"]] = sa["spi"]
+        return found.get(GW1), found.get(GW2)
+
+    def spis(self):
+        out, back = self.pair()
+        return f"SPI out 0x{out:08x}, in 0x{back:08x}"
+
+    def transfer(self, options, arrow):
+        """Half way through, charon rekeys the CHILD SA."""
+        before, failures = self.pair(), []
+        say(f"{arrow} begins: {self.spis()}")
+
+        def rekey():
+            try:
+                self.charons[0].swanctl("--rekey", "--child", "net")
+                wait_for(lambda: not set(before) & set(self.pair()), 10, "the CHILD SA is rekeyed")
+            except (CommandFailed, OSError) as error:
+                failures.append(error)
+        timer = threading.Timer(self.seconds / 2, rekey)
+        timer.start()
+        try:
+            report = super().transfer(options, arrow)
+        finally:
+            timer.join()
+        if failures:
+            raise failures[0]
+        slowest = min(item["sum"]["bits_per_second"] for item in report["intervals"])
+        say(f"rekeyed meanwhile:    {self.spis()}; the slowest second had {slowest / 1e6:,.0f} Mbit/s")
+        return report
+
+    def wire(self):
+        super().wire()
+        self.ike.stop()
+        say(f"IKE messages: {count_packets(self.ike.path)}; the first of them:")
+        for line in tshark(self.ike.path, "-c", "4").splitlines():
+            say(line.strip())
+
+    def summary(self):
+        """SAs that rekeying replaced are gone with their counters: the last pair is compared."""
+        heading("Do the counters agree?")
+        out, back = self.pair()
+        for spi, sender, receiver in ((out, self.lab.gw1, self.lab.gw2), (back, self.lab.gw2, self.lab.gw1)):
+            sent, received = sender.output_packets(spi), receiver.input_packets(spi)
+            say(f"SPI 0x{spi:08x}: {sender.name} protected {sent:,}, {receiver.name} accepted {received:,}")
+            if not 0 < received <= sent:
+                raise Failed("the SA counters do not agree")
+        self.drops()
+
+    def more_to_play(self):
+        vici = self.charons[0].vici
+        return f"\n   swanctl --uri unix://{vici} --list-sas        (also: --rekey --child net, --terminate --ike gw)"
 
 
 def main():
     parser = argparse.ArgumentParser(prog="quickstart")
-    parser.add_argument("--keys", choices=["static"], default="static")
+    parser.add_argument("--keys", choices=["static", "ike"], default="static")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--stop", action="store_true")
     parser.add_argument("--seconds", type=int, default=10)
@@ -179,7 +281,7 @@ def start(options):
     FOLDER.mkdir(mode=0o700)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(130))
-    quickstart = Quickstart(options)
+    quickstart = (IKEQuickstart if options.keys == "ike" else Quickstart)(options)
     done = False
     try:
         quickstart.run()
