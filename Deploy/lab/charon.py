@@ -52,7 +52,8 @@ charon-systemd {{
 
     def _answers(self):
         if self.process.poll() is not None:
-            raise CommandFailed(f"{self.gateway.name}: charon ended with exit {self.process.returncode}\n{self.log_tail()}")
+            raise CommandFailed(f"{self.gateway.name}: charon ended with exit {self.process.returncode}\n"
+                                f"{self.log_tail()}")
         return self.vici.exists() and self.swanctl("--stats", check=False).returncode == 0
 
     def load(self, text):

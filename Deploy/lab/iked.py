@@ -33,7 +33,8 @@ class Iked:
 
     def _answers(self):
         if self.process.poll() is not None:
-            raise CommandFailed(f"{self.gateway.name}: iked ended with exit {self.process.returncode}\n{self.log_tail()}")
+            raise CommandFailed(f"{self.gateway.name}: iked ended with exit {self.process.returncode}\n"
+                                f"{self.log_tail()}")
         return self.control.exists()
 
     def ikectl(self, *words, check=True, timeout=10):

@@ -126,7 +126,8 @@ class Quickstart:
         strange = []
         for interface in ("to-gw1", "to-gw2"):
             strange += tshark(self.lab.folder / f"strangers-{interface}.pcap").splitlines()
-        say(f"neither {self.allowed}: {len(strange)} packets; with an address of {LAN1} or {LAN2}: {self.counted['inner']}")
+        say(f"neither {self.allowed}: {len(strange)} packets; with an address of"
+            f" {LAN1} or {LAN2}: {self.counted['inner']}")
         if strange or self.counted["inner"]:
             raise Failed("\n".join([f"packets that are neither {self.allowed} crossed the wire:"] + strange[:10]))
 
@@ -250,8 +251,9 @@ class IKEQuickstart(Quickstart):
         self.drops()
 
     def more_to_play(self):
-        vici = self.charons[0].vici
-        return f"\n   swanctl --uri unix://{vici} --list-sas        (also: --rekey --child net, --terminate --ike gw)"
+        charon = self.charons[0]
+        return (f"\n   STRONGSWAN_CONF={charon.settings} swanctl --list-sas --uri unix://{charon.vici}"
+                "        (also: --rekey --child net; --terminate --ike gw)")
 
 
 def main():

@@ -94,7 +94,8 @@ class IkedTest(EndToEndTest):
             self.assert_traffic()
             first.stop()
             second.stop()
-            wait_for(lambda: not self.lab.gw1.associations() and not self.lab.gw2.associations(), 10, "the SAs are gone")
+            for gateway in (self.lab.gw1, self.lab.gw2):
+                wait_for(lambda: not gateway.associations(), 10, "the SAs are gone")
         self.check(body)
 
     def with_charon(self):

@@ -116,7 +116,8 @@ class SmallLinkBeyond(PMTUTest):
     def prepare(cls):
         super().prepare()
         # By route: a veth of 1280 would drop what is larger and say nothing.
-        for interface, network, router in (("to-gw1", "202.245.63.0/24", ROUTER1), ("to-gw2", "200.69.110.0/24", ROUTER2)):
+        for interface, network, router in (("to-gw1", "202.245.63.0/24", ROUTER1),
+                                           ("to-gw2", "200.69.110.0/24", ROUTER2)):
             cls.lab.inet.run("ip", "route", "replace", network, "dev", interface, "src", router, "proto", "kernel",
                              "scope", "link", "mtu", "lock", WAN_MTU)
 
