@@ -7,7 +7,7 @@ public struct GatewayConfiguration: Sendable, Equatable {
 
   /// The crypto engine; `auto` takes the fastest that has the algorithm.
   public enum Crypto: String, Sendable, CaseIterable {
-    case auto, openssl
+    case auto, openssl, native
     case ipsecMB = "ipsec-mb"
   }
 

@@ -154,7 +154,7 @@ extension Gateway {
     let rows = engines.report()
     return engines.engines.map { engine in
       let failures = engines.failures.filter { $0.engine == engine.name }.map { "\($0.kind): \($0.reason)" }
-      var status = EngineStatus(name: engine.name, version: "", selfTestFailures: failures)
+      var status = EngineStatus(name: engine.name, version: engine.version, selfTestFailures: failures)
       for row in rows {
         guard let measured = row.nanoseconds.first(where: { $0.engine == engine.name }) else { continue }
         for (index, size) in SizeClass.allCases.enumerated() where index < measured.bySize.count {

@@ -6,6 +6,7 @@ import Logging
 /// The key daemons' two sockets, and what becomes of a daemon's SAs when it goes. Control thread.
 final class KeySockets {
   private let xfrmService: XFRMService
+  private let pfkeyService: PFKeyService
   private let servers: [KeySocketServer]
   private let database: SecurityDatabase
   private let loop: ControlLoop
@@ -23,10 +24,15 @@ final class KeySockets {
     var policy = KeyPolicy()
     policy.allowsWeakAlgorithms = configuration.allowWeak
     let xfrm = XFRMService(store: database, policy: policy)
+    let pfkey = PFKeyService(store: database, policy: policy)
     xfrmService = xfrm
+    pfkeyService = pfkey
     servers = [
       KeySocketServer(path: paths.xfrmSocket, kind: .xfrm, loop: loop) { client, output in
         xfrm.makeSession(owner: client.owner, origin: client.origin, output: output)
+      },
+      KeySocketServer(path: paths.pfkeySocket, kind: .pfkey, loop: loop) { client, output in
+        pfkey.makeSession(owner: client.owner, origin: client.origin, output: output)
       },
     ]
     for server in servers {
@@ -38,6 +44,7 @@ final class KeySockets {
   func stop() {
     for server in servers { server.stop() }
     xfrmService.shutDown()
+    pfkeyService.shutDown()
   }
 
   var daemons: [(owner: Owner, process: Int32)] {

@@ -12,7 +12,7 @@ public final class HostNetwork {
   /// What is asked of the kernel in one tick at most.
   private static let requestsPerTick = 64
   /// Nanoseconds before the same neighbour is asked for again.
-  private static let retryInterval: UInt64 = 3_000_000_000
+  private static let retryInterval: UInt64 = 300_000_000
   /// Datagrams read before the loop gets its turn.
   private static let readingsPerTurn = 64
 

@@ -9,6 +9,13 @@ public struct AcquireRequest: Sendable {
   public var template: SATemplate
   /// The packet that asked, as a host-to-host selector.
   public var packet: Selector
+
+  public init(sequence: UInt32, policy: PolicyRecord, template: SATemplate, packet: Selector) {
+    self.sequence = sequence
+    self.policy = policy
+    self.template = template
+    self.packet = packet
+  }
 }
 
 /// What happened in the database, in order. Delivered on the control thread after the change stands.
