@@ -1,7 +1,9 @@
 """OpenIKED, as Debian packages it, keying a gateway of the lab over its PF_KEY socket through libikeshim.so."""
 
+import contextlib
 import os
 import pathlib
+import signal
 import subprocess
 
 from .gateway import program, write_private
@@ -20,14 +22,15 @@ class Iked:
         self.config = self.folder / "iked.conf"
         self.process = None
 
-    def start(self, text):
-        """`text`: what iked.conf(5) has."""
+    def start(self, text, *options):
+        """`text`: what iked.conf(5) has; `options`: more of iked's own, as -t."""
         write_private(self.config, text)
         self.control.unlink(missing_ok=True)
         with open(self.log, "ab") as output:
             self.process = self.gateway.space.popen(
                 "env", f"LD_PRELOAD={program('libikeshim.so')}", f"GW_RUN_DIR={self.gateway.run_dir}", "/usr/sbin/iked",
-                "-d", "-v", "-f", self.config, "-s", self.control, stdout=output, stderr=subprocess.STDOUT)
+                "-d", "-v", "-f", self.config, "-s", self.control, *options, stdout=output,
+                stderr=subprocess.STDOUT)
         wait_for(self._answers, 15, f"{self.gateway.name}: iked answers")
         return self
 
@@ -43,6 +46,15 @@ class Iked:
     def stop(self):
         if self.process is not None:
             stop_process(self.process, grace=5)
+
+    def kill(self):
+        """kill -9 of iked and its children, which say nothing to anyone."""
+        children = run("pgrep", "-P", self.process.pid, check=False).stdout.split()
+        self.process.kill()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self.process.wait()
 
     def log_tail(self, lines=25):
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""

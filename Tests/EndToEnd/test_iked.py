@@ -3,6 +3,7 @@
 import os
 import unittest
 
+from lab.capture import Capture, count_packets
 from lab.charon import Charon, connection
 from lab.iked import Iked, rule
 from lab.namespace import wait_for
@@ -29,16 +30,16 @@ class IkedTest(EndToEndTest):
         for gateway in (self.lab.gw1, self.lab.gw2):
             gateway.gwctl("flush")
 
-    def iked(self, gateway, text):
+    def iked(self, gateway, text, *arguments):
         daemon = Iked(gateway)
         self.daemons.append(daemon)
         self.addCleanup(daemon.stop)
-        return daemon.start(text)
+        return daemon.start(text, *arguments)
 
-    def two(self, **options):
+    def two(self, *arguments, **options):
         """The passive side first, so that nothing is sent in vain."""
-        second = self.iked(self.lab.gw2, rule(GW2, GW1, LAN2, LAN1, active=False, **options))
-        return self.iked(self.lab.gw1, rule(GW1, GW2, LAN1, LAN2, **options)), second
+        second = self.iked(self.lab.gw2, rule(GW2, GW1, LAN2, LAN1, active=False, **options), *arguments)
+        return self.iked(self.lab.gw1, rule(GW1, GW2, LAN1, LAN2, **options), *arguments), second
 
     def established(self, timeout=20):
         wait_for(lambda: all(len(gateway.associations()) >= 2 and len(gateway.show("flow")) >= 2
@@ -96,6 +97,36 @@ class IkedTest(EndToEndTest):
             second.stop()
             for gateway in (self.lab.gw1, self.lab.gw2):
                 wait_for(lambda: not gateway.associations(), 10, "the SAs are gone")
+        self.check(body)
+
+    def test_forced_udp_encapsulation(self):
+        """iked -t: ESP in UDP (RFC 3948), on port 4500 beside IKE."""
+        def body():
+            self.two("-t")
+            self.established()
+            ping(self.lab.lan1, HOST2, count=1, timeout=2)
+            before = self.lab.metered()
+            with Capture(self.lab.inet, "to-gw1", self.lab.folder / "udp.pcap") as capture:
+                self.assertEqual(ping(self.lab.lan1, HOST2, count=10, interval=0.05), (10, 10))
+            self.assertGreaterEqual(count_packets(capture.path, "udp.port == 4500 and esp"), 20)
+            after = self.lab.metered()
+            for name in ("esp_1to2", "esp_2to1", "inner"):
+                self.assertEqual(after[name], before[name], name)
+        self.check(body)
+
+    def test_crash_and_return(self):
+        """iked flushes when it starts, so what a crash left behind is replaced."""
+        def body():
+            first, _ = self.two()
+            self.established()
+            self.assert_traffic()
+            old = {sa["spi"] for sa in self.lab.gw1.associations()}
+            first.kill()
+            self.iked(self.lab.gw1, rule(GW1, GW2, LAN1, LAN2))
+            wait_for(lambda: self.lab.gw1.associations()
+                     and not old & {sa["spi"] for sa in self.lab.gw1.associations()}, 20, "new SAs on gw1")
+            self.established()
+            self.assert_traffic()
         self.check(body)
 
     def with_charon(self):
