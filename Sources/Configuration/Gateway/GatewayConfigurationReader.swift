@@ -39,7 +39,8 @@ extension GatewayConfiguration {
 
   private static let keys = [
     "eal", "hugepages", "memory", "workers", "ports", "routes", "neighbors", "ipsec", "idle", "crypto", "on-ike-exit",
-    "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "metrics", "manual-replay-window",
+    "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "metrics",
+    "manual-replay-window",
   ]
 
   private mutating func read(_ root: YAMLCursor) throws(ConfigurationError) {

@@ -105,8 +105,8 @@ extension Gateway {
       for (port, queue) in dataPlane.queues(ofWorker: index) {
         let socket = dataPlane.ports[port].socket
         if socket >= 0, statistics.socket >= 0, socket != statistics.socket {
-          status.warnings.append(
-            "port \(configuration.ports[port].name) queue \(queue) is on NUMA node \(socket), the worker on \(statistics.socket)")
+          let name = "\(configuration.ports[port].name)/\(queue)"
+          status.warnings.append("\(name) is on NUMA node \(socket), the worker on \(statistics.socket)")
         }
       }
       return status

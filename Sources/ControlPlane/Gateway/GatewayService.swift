@@ -11,7 +11,9 @@ public struct GatewayService: GatewayControl {
     loop = gateway.loop
   }
 
-  private func ask<Result: Sendable>(_ body: @escaping @Sendable (Gateway) -> Result) async throws(ControlError) -> Result {
+  private func ask<Result: Sendable>(
+    _ body: @escaping @Sendable (Gateway) -> Result
+  ) async throws(ControlError) -> Result {
     let gateway = gateway
     do {
       return try await loop.call { () throws(ControlError) in
@@ -26,7 +28,9 @@ public struct GatewayService: GatewayControl {
   }
 
   public func status() async throws(ControlError) -> GatewayStatus { try await ask { $0.status } }
-  public func securityAssociations() async throws(ControlError) -> [SARecord] { try await ask { $0.database.records() } }
+  public func securityAssociations() async throws(ControlError) -> [SARecord] {
+    try await ask { $0.database.records() }
+  }
   public func policies() async throws(ControlError) -> [PolicyRecord] { try await ask { $0.database.policies() } }
   public func ports() async throws(ControlError) -> [PortStatus] { try await ask { $0.portStatuses } }
   public func workers() async throws(ControlError) -> [WorkerStatus] { try await ask { $0.workerStatuses } }
@@ -48,5 +52,7 @@ public struct GatewayService: GatewayControl {
   }
 
   public func reload() async throws(ControlError) -> ReloadReport { try await ask { $0.reload() } }
-  public func events() async throws(ControlError) -> AsyncStream<GatewayEvent> { try await ask { $0.events.subscribe() } }
+  public func events() async throws(ControlError) -> AsyncStream<GatewayEvent> {
+    try await ask { $0.events.subscribe() }
+  }
 }
