@@ -69,6 +69,9 @@ public final class EAL: Sendable {
   /// Releases memory and devices. Ports are closed and workers have returned.
   public func stop() {
     let directory = runtimeDirectory
+    // Cleanup unmaps memory that EAL's interrupt thread, which runs on, walks after each event: the last ones are those
+    // of the ports that were closed just now.
+    usleep(100_000)
     thread.run { _ = rte_eal_cleanup() }
     thread.stop()
     // What is left of it: the telemetry socket, and files that only hugepages need.

@@ -44,4 +44,18 @@ import Testing
       exit(FileManager.default.fileExists(atPath: socket) ? 5 : 0)
     }
   }
+
+  /// Needs 2 MB pages: echo 64 > /proc/sys/vm/nr_hugepages
+  @Test(.enabled(if: Hugepages.free >= 32)) func aKilledProcessGivesItsHugepagesBack() async {
+    let before = Hugepages.free
+    await #expect(processExitsWith: .signal(SIGKILL)) {
+      var configuration = EALConfiguration(workers: [CPUSet.allowed.cores[0]])
+      configuration.filePrefix = "dpdk-tests-huge"
+      let free = Hugepages.free
+      guard (try? EAL(configuration)) != nil, (try? Mempool(name: "huge", capacity: 4095)) != nil else { exit(1) }
+      guard Hugepages.free < free else { exit(2) }
+      kill(getpid(), SIGKILL)
+    }
+    #expect(Hugepages.free == before)
+  }
 }

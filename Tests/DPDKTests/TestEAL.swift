@@ -12,7 +12,14 @@ enum TestEAL {
     configuration.hugepages = false
     configuration.memory = 256
     configuration.filePrefix = "dpdk-tests-\(getpid())"
-    do throws(EALError) { return .success(try EAL(configuration)) } catch { return .failure(error) }
+    do throws(EALError) {
+      let eal = try EAL(configuration)
+      atexit {
+        unlink("/var/run/dpdk/dpdk-tests-\(getpid())/dpdk_telemetry.v2")
+        rmdir("/var/run/dpdk/dpdk-tests-\(getpid())")
+      }
+      return .success(eal)
+    } catch { return .failure(error) }
   }()
 
   static let pool: Mempool = {
