@@ -39,11 +39,17 @@ struct OpenSSLCiphers: Sendable {
     if let entry = known.withLock({ $0[key] }) { return entry.table }
     var entry: Entry?
     if source != .evp { entry = load(name, isDirect: true) }
-    if source == .checked, entry != nil, !agreesWithEVP(sample()) { entry = nil }
+    if source == .checked, let direct = entry, !agreesWithEVP(sample()) {
+      direct.table.deallocate()
+      entry = nil
+    }
     if entry == nil, source != .direct { entry = load(name, isDirect: false) }
     guard let entry else { throw .library("libcrypto has no \(name)") }
     return known.withLock { known in
-      if let other = known[key] { return other.table }
+      if let other = known[key] {
+        entry.table.deallocate()
+        return other.table
+      }
       known[key] = entry
       return entry.table
     }
