@@ -1,3 +1,4 @@
+import Engines
 import Foundation
 @testable import IPsec
 import KeyManagement
@@ -11,8 +12,10 @@ struct IPXfrmTests {
     return Shim.run(Shim.ip!, ["xfrm"] + words, directory: gateway.directory)
   }
 
-  private func withGateway(_ body: (TestGateway) throws -> Void) throws {
-    let gateway = try TestGateway()
+  private func withGateway(
+    _ database: TestGateway.Database = .real, _ body: (TestGateway) throws -> Void
+  ) throws {
+    let gateway = try TestGateway(database)
     defer { gateway.stop() }
     try body(gateway)
   }
@@ -81,7 +84,7 @@ struct IPXfrmTests {
       #expect(result.out.contains("OUT 1"), "\(result)")
       result = ip(gateway, "policy add src 10.3.0.0/16 dst 10.4.0.0/16 dir in action block")
       #expect(result.status == 0, "\(result)")
-      #expect(gateway.run { $0.store.entries.last?.parameters.type } == .deny)
+      #expect(gateway.run { $0.store.policies().last?.parameters.type } == .deny)
       result = ip(gateway, "policy delete \(selector)")
       #expect(result.status == 0, "\(result)")
       result = ip(gateway, "policy delete \(selector)")
@@ -109,8 +112,10 @@ struct IPXfrmTests {
     try withGateway { gateway in
       gateway.run { state in
         for index in 0..<5000 as Range<UInt32> {
+          let transform = CryptoTransform(
+            encryption: .aesGCM16, encryptionKey: SecretBytes([UInt8](repeating: 1, count: 36)))
           let sa = SAParameters(
-            spi: 0x1_0000 + index, source: .v4(.init(rawValue: 1)), destination: .v4(.init(rawValue: 2)))
+            spi: 0x1_0000 + index, source: "10.9.0.1", destination: "10.9.0.2", transform: transform)
           try! state.store.add(sa, origin: 0)
         }
       }
@@ -137,7 +142,7 @@ struct IPXfrmTests {
   }
 
   @Test func monitor() throws {
-    try withGateway { gateway in
+    try withGateway(.memory) { gateway in
       let (process, out, _) = Shim.process(Shim.ip!, ["xfrm", "monitor"], directory: gateway.directory)
       try process.run()
       // The monitor is ready when it has joined its groups.
@@ -146,8 +151,8 @@ struct IPXfrmTests {
       #expect(ip(gateway, "state add \(id) mode transport \(Self.gcm)").status == 0)
       gateway.run { state in
         guard let record = state.store.records().first else { return }
-        state.store.emit(.saExpired(record, hard: false))
-        state.store.emit(.mapping(record, newSource: .v4(.init(rawValue: 0x0a09_0003)), newPort: 4501))
+        state.memory.emit(.saExpired(record, hard: false))
+        state.memory.emit(.mapping(record, newSource: .v4(.init(rawValue: 0x0a09_0003)), newPort: 4501))
         var selector = Selector(source: .any(.v4), destination: .any(.v4))
         selector.ipProtocol = 17
         let template = SATemplate(
@@ -155,7 +160,7 @@ struct IPXfrmTests {
         let policy = PolicyParameters(direction: .out, selector: selector, templates: [template])
         let acquire = AcquireRequest(
           sequence: 77, policy: PolicyRecord(index: 9, parameters: policy), template: template, packet: selector)
-        state.store.emit(.acquire(acquire))
+        state.memory.emit(.acquire(acquire))
       }
       #expect(ip(gateway, "state delete \(id)").status == 0)
       usleep(100_000)

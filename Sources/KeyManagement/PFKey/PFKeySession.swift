@@ -87,15 +87,16 @@ public final class PFKeySession: KeySession {
   private func refuse(_ header: PFKeyHeader, _ refusal: KeyRefusal) {
     var own = header
     own.version = PFKeyHeader.version
-    own.code = UInt8(clamping: refusal.code)
     own.reserved = 0
-    answer(own) { _ in }
+    answer(own, code: UInt8(clamping: refusal.code)) { _ in }
   }
 
   // MARK: Answers
 
   /// Numbers of the request come back: sequence and process are how a client knows its answer.
-  func answer(_ header: PFKeyHeader, _ body: (inout ByteBuilder) -> Void) {
+  func answer(_ header: PFKeyHeader, code: UInt8 = 0, _ body: (inout ByteBuilder) -> Void) {
+    var header = header
+    header.code = code
     var builder = ByteBuilder()
     builder.pfkey(header, body)
     reply(builder.bytes)
@@ -220,6 +221,7 @@ struct PFKeyDump {
 
   mutating func next(_ session: PFKeySession) -> [UInt8] {
     var header = header
+    header.code = 0
     header.sequence = UInt32(clamping: count - 1)
     var builder = ByteBuilder()
     switch entries {

@@ -1,28 +1,49 @@
+import Engines
 import Foundation
 import IPsec
 import KeyManagement
 import Synchronization
 
-/// Both key sockets before a MemoryStore, on a thread of their own, as the control thread has them.
+/// Both key sockets before a database, on a thread of their own, as the control thread has them.
 final class TestGateway: @unchecked Sendable {
+  enum Database: Sendable { case memory, real }
+
   /// Only touched on the loop's thread.
   final class State {
-    let store = MemoryStore()
+    let store: any SecurityStore
     let loop = PollLoop()
     let xfrm: XFRMService
+    let pfkey: PFKeyService
     let xfrmServer: KeySocketServer
+    let pfkeyServer: KeySocketServer
     var closed: [(owner: Owner, wasDaemon: Bool)] = []
 
-    init(directory: String, limits: KeyConnectionLimits) throws {
-      let xfrm = XFRMService(store: store)
-      self.xfrm = xfrm
+    /// Where the test emits events itself.
+    var memory: MemoryStore { store as! MemoryStore }
+
+    init(directory: String, database: Database, limits: KeyConnectionLimits) throws {
+      let store: any SecurityStore =
+        database == .memory
+        ? MemoryStore()
+        : SecurityDatabase(engine: OpenSSLEngine(), workers: 1, reclaimer: ImmediateReclaimer(), now: 1)
+      self.store = store
+      let (xfrm, pfkey) = (XFRMService(store: store), PFKeyService(store: store))
+      (self.xfrm, self.pfkey) = (xfrm, pfkey)
       xfrmServer = KeySocketServer(
         path: directory + "/xfrm.sock", kind: .xfrm, loop: loop, limits: limits, allowedUser: getuid()
-      ) { client, output in
-        xfrm.makeSession(owner: client.owner, origin: client.origin, output: output)
+      ) { xfrm.makeSession(owner: $0.owner, origin: $0.origin, output: $1) }
+      pfkeyServer = KeySocketServer(
+        path: directory + "/pfkey.sock", kind: .pfkey, loop: loop, limits: limits, allowedUser: getuid()
+      ) { pfkey.makeSession(owner: $0.owner, origin: $0.origin, output: $1) }
+      for server in [xfrmServer, pfkeyServer] {
+        try server.start()
+        server.connectionClosed = { [unowned self] in closed.append(($0, $1)) }
       }
-      try xfrmServer.start()
-      xfrmServer.connectionClosed = { [unowned self] in closed.append(($0, $1)) }
+    }
+
+    func stop() {
+      xfrmServer.stop()
+      pfkeyServer.stop()
     }
   }
 
@@ -31,12 +52,14 @@ final class TestGateway: @unchecked Sendable {
   private let isStopped = Atomic<Bool>(false)
   private let ended = DispatchSemaphore(value: 0)
 
-  init(limits: KeyConnectionLimits = KeyConnectionLimits()) throws {
+  init(_ database: Database = .real, limits: KeyConnectionLimits = KeyConnectionLimits()) throws {
     directory = NSTemporaryDirectory() + "keymgmt-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     let ready = DispatchSemaphore(value: 0)
     Thread.detachNewThread { [self] in
-      guard let state = try? State(directory: directory, limits: limits) else { fatalError("no socket") }
+      guard let state = try? State(directory: directory, database: database, limits: limits) else {
+        fatalError("no socket")
+      }
       ready.signal()
       while !isStopped.load(ordering: .acquiring) {
         state.loop.turn(milliseconds: 5)
@@ -45,7 +68,7 @@ final class TestGateway: @unchecked Sendable {
           return tasks
         }) { task(state) }
       }
-      state.xfrmServer.stop()
+      state.stop()
       ended.signal()
     }
     ready.wait()
