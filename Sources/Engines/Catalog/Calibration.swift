@@ -17,7 +17,7 @@ struct Calibration {
   private static let burst = 32
   /// An engine takes a size from the overall winner only if it is that much faster there: two keyed sessions cost
   /// cache, and cut bursts.
-  private static let margin = 0.9
+  private static let margin = 0.95
 
   /// For each measurement.
   let budget: Duration
