@@ -89,6 +89,36 @@ enum OtherOutbound {
     return false
   }
 
+  /// The flags of ESP in UDP over IPv6.
+  @inline(__always)
+  static var udpInIPv6: UInt32 { GW_SA_UDP_ENCAP.rawValue | GW_SA_OUTER_V6.rawValue }
+
+  /// The engine is done with job `index`.
+  @inline(never)
+  static func finish(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, index: Int) {
+    if sa.pointee.sa_protocol == AH.ipProtocol {
+      AHStage.sealed(w, packet, sa, index: index)
+    } else {
+      sumUDP(packet)
+    }
+  }
+
+  /// Over IPv6 Linux drops ESP in UDP without a checksum, though RFC 6936 would let tunnels go without.
+  private static func sumUDP(_ packet: PacketPointer) {
+    let ip = packet.pointee.ip
+    let header = IPv6Header(checked: ip)
+    let headers = IPv6ExtensionHeaders(header)
+    let udp = ip + Int(headers.upperOffset)
+    let length = Int(packet.pointee.length) &- Int(headers.upperOffset)
+    guard headers.fault == nil, headers.upperProtocol == IPProtocol.udp, length >= 8 else { return }
+    var sum = InternetChecksum()
+    sum.addPseudoHeader(
+      source: header.source, destination: header.destination, ipProtocol: IPProtocol.udp,
+      length: UInt32(truncatingIfNeeded: length))
+    sum.add(udp, count: length)
+    udp.setBig16(sum.udpValue, at: 6)
+  }
+
   /// TFC padding (RFC 4303 2.7): zeros behind the inner packet, whose own length cuts them off again. Never so much that
   /// the outer packet would not fit its way. Returns the length with it.
   private static func pad(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) -> Int {

@@ -249,7 +249,10 @@ enum OutboundStage {
         dropCounted(w, packet, sa, .sealFailed)
         continue
       }
-      if sa.pointee.sa_protocol != ESP.ipProtocol { AHStage.sealed(w, packet, sa, index: i &- 1) }
+      let encapsulation = sa.pointee.flags & OtherOutbound.udpInIPv6
+      if sa.pointee.sa_protocol != ESP.ipProtocol || encapsulation == OtherOutbound.udpInIPv6 {
+        OtherOutbound.finish(w, packet, sa, index: i &- 1)
+      }
       advance(w, packet, sa)
     }
   }

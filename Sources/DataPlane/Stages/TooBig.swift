@@ -34,7 +34,10 @@ enum TooBig {
     if length <= mtu { return true }
     if packet.pointee.version == 6 {
       // Nobody need send less than 1280 bytes (RFC 8200 5): such packets are cut outside.
-      guard length > 1280 else { return true }
+      guard length > 1280 else {
+        packet.pointee.dontFragment = false
+        return true
+      }
       return refuse(w, packet, sa, mtu: max(mtu, 1280))
     }
     if packet.pointee.dontFragment { return refuse(w, packet, sa, mtu: max(mtu, 68)) }

@@ -90,7 +90,7 @@ public enum OuterHeader {
     }
   }
 
-  /// RFC 3948 2.1: the checksum of IPv4 is zero; IPv6 carries zero too, as RFC 6935 and 6936 allow tunnels.
+  /// RFC 3948 2.1: the checksum over IPv4 is zero. That over IPv6 is zero here, and summed when the ciphertext is there.
   @inlinable @inline(__always)
   static func writeUDP(_ sa: UnsafeMutablePointer<gw_sa>, at start: UnsafeMutableRawPointer, length: Int) {
     let offset = Int(sa.pointee.outer_length) &- 8

@@ -1,0 +1,67 @@
+import Engines
+import IPsec
+import Testing
+import Wire
+
+@testable import DataPlane
+
+extension DataPlaneTests {
+  /// Packets that come through several SAs must have come through all that their policy asks for.
+  @Suite(.serialized) struct BundlePolicyTests {
+    static func layers(_ family: AddressFamily = .v4) -> [SAParameters] {
+      // Without a window, for senders take turns here.
+      var layers = [
+        Pair.sa(.esp, .tunnel, family, transform: .esp(.aesGCM16), requestID: 1),
+        Pair.sa(.ah, .transport, family, transform: .ah(.hmacSHA256), requestID: 2),
+      ]
+      for index in layers.indices { layers[index].replayWindow = 0 }
+      return layers
+    }
+
+    static func packet(_ port: UInt16 = 2000) -> [UInt8] {
+      Packets.udp(from: Pair.host4.0, to: Pair.host4.1, payload: Array(0..<64), ports: (1000, port))
+    }
+
+    /// The ESP alone, made by a gateway whose policy asks for no more.
+    static func withoutAH() throws -> TestGateway {
+      let pair = try Pair()
+      try pair.add([layers()[0]], for: Pair.subnets(.v4))
+      return pair.a
+    }
+
+    @Test func aMissingLayerIsRefused() throws {
+      let pair = try Pair()
+      try pair.add(Self.layers(), for: Pair.subnets(.v4))
+      let onlyESP = try Self.withoutAH()
+      #expect(pair.b.receive(onlyESP.receive([Self.packet()]).sent).drops == [.tunnelPolicy: 1])
+      // What was decided for whole bundles does not serve packets that have less, nor the other way round.
+      #expect(pair.b.receive(pair.a.receive([Self.packet()]).sent).sent.count == 1)
+      #expect(pair.b.receive(onlyESP.receive([Self.packet()]).sent).drops == [.tunnelPolicy: 1])
+      #expect(pair.b.receive(pair.a.receive([Self.packet()]).sent).sent.count == 1)
+      #expect(pair.b.receive([Self.packet()]).drops == [.policyInClear: 1])
+    }
+
+    @Test func anotherRequestIDIsRefused() throws {
+      let pair = try Pair()
+      try pair.add(Self.layers(), for: Pair.subnets(.v4))
+      let other = try Pair()
+      var layers = Self.layers()
+      layers[1].spi = 0x2000
+      layers[1].requestID = 7
+      try other.add(layers, for: Pair.subnets(.v4))
+      try pair.b.security.add(layers[1], origin: 0)
+      let sealed = other.a.receive([Self.packet()]).sent
+      #expect(sealed.count == 1)
+      #expect(pair.b.receive(sealed).drops == [.tunnelPolicy: 1])
+    }
+
+    @Test func stoppedLayersStopTheBundle() throws {
+      let pair = try Pair()
+      try pair.add(Self.layers(), for: Pair.subnets(.v4))
+      #expect(pair.a.receive([Self.packet()]).sent.count == 1)
+      try pair.a.security.delete(Self.layers()[1].identifier, origin: 0)
+      let outcome = pair.a.receive([Self.packet()])
+      #expect(outcome.sent.isEmpty)
+    }
+  }
+}

@@ -1,0 +1,138 @@
+import Engines
+import IPsec
+import Testing
+import Wire
+
+@testable import DataPlane
+
+extension DataPlaneTests {
+  /// Packets that do not fit their way, through every protocol.
+  @Suite(.serialized) struct SizeTests {
+    static func bundles(_ outer: AddressFamily) -> [(String, [SAParameters])] {
+      var udp = Pair.sa(.esp, .tunnel, outer, transform: .esp(.aesCBC, .hmacSHA256))
+      udp.encapsulation = UDPEncapsulation()
+      var padded = Pair.sa(.esp, .tunnel, outer, transform: .esp(.aesGCM16))
+      padded.tfcPadding = 1500
+      return [
+        ("esp", [Pair.sa(.esp, .tunnel, outer, transform: .esp(.aesGCM16))]), ("udp", [udp]), ("tfc", [padded]),
+        ("ah", [Pair.sa(.ah, .tunnel, outer, transform: .ah(.hmacSHA512))]), ("ipip", [Pair.sa(.ipip, .tunnel, outer)]),
+        ("ipcomp", [Pair.sa(.ipcomp, .tunnel, outer)]),
+        (
+          "esp, ah",
+          [
+            Pair.sa(.esp, .tunnel, outer, transform: .esp(.aesCBC, .hmacSHA1), requestID: 1),
+            Pair.sa(.ah, .transport, outer, transform: .ah(.hmacSHA256), requestID: 2),
+          ]
+        ),
+      ]
+    }
+
+    /// The MTU that the ICMP error names fits, and packets of that size do not exceed the link.
+    @Test func theNamedMTUFits() throws {
+      var generator = SeededGenerator()
+      for (inner, outer) in RoundTripTests.families {
+        for (name, layers) in Self.bundles(outer) {
+          let comment: Comment = "\(name) \(inner) in \(outer)"
+          let pair = try Pair(mtu: 1500)
+          try pair.add(layers, for: Pair.subnets(inner))
+          let hosts = Pair.hosts(inner)
+          let header = inner == .v4 ? 28 : 48
+          func packet(_ size: Int) -> [UInt8] {
+            Packets.udp(
+              from: hosts.0, to: hosts.1, payload: generator.bytes(size - header), dontFragment: true)
+          }
+          let outcome = pair.a.receive([packet(1500)])
+          #expect(outcome.drops == [.fragmentNeeded: 1], comment)
+          let error = try #require(outcome.sent.first, comment)
+          let mtu = inner == .v4 ? Int(error[26]) << 8 | Int(error[27]) : Int(error[46]) << 8 | Int(error[47])
+          #expect(inner == .v4 ? error[20] == 3 && error[21] == 4 : error[40] == 2, comment)
+          #expect(mtu >= 1280 && mtu < 1500, comment)
+          let fitting = packet(mtu)
+          let sent = pair.a.receive([fitting])
+          #expect(sent.drops == [:] && sent.sent.count == 1 && sent.sent[0].count <= 1500, comment)
+          #expect(pair.b.receive(sent.sent).sent == [Packets.forwarded(fitting, hops: 2)], comment)
+        }
+      }
+    }
+
+    /// Without DF: in fragments, before or after protection, and whole again in the end.
+    @Test func fragmentsBeforeAndAfter() throws {
+      var generator = SeededGenerator()
+      for after in [false, true] {
+        for outer in [AddressFamily.v4, .v6] {
+          for (name, layers) in Self.bundles(outer) {
+            let comment: Comment = "\(name) in \(outer), after: \(after), seed \(generator.seed)"
+            let pair = try Pair(mtu: 1500)
+            pair.a.worker.pointee.shared.pointee.fragmentAfter.store(after, ordering: .relaxed)
+            try pair.add(layers, for: Pair.subnets(.v4))
+            let payload = generator.bytes(3000)
+            let packet = Packets.udp(from: Pair.host4.0, to: Pair.host4.1, payload: payload)
+            let sent = pair.a.receive([packet])
+            #expect(sent.drops == [:] && sent.sent.count >= 3, comment)
+            #expect(sent.sent.allSatisfy { $0.count <= 1500 }, comment)
+            let opened = pair.b.receive(sent.sent)
+            #expect(opened.drops == [:], comment)
+            let pieces = opened.sent.sorted { Int($0[6] & 31) << 8 | Int($0[7]) < Int($1[6] & 31) << 8 | Int($1[7]) }
+            #expect(pieces.flatMap { $0[20...] } == Array(packet[20...]), comment)
+          }
+        }
+      }
+    }
+
+    /// Small IPv6 packets need not adapt: their outer packet is cut (RFC 8200 5).
+    @Test func smallIPv6PacketsPass() throws {
+      let pair = try Pair(mtu: 1290)
+      try pair.add([Pair.sa(.esp, .tunnel, .v4, transform: .esp(.aesGCM16))], for: Pair.subnets(.v6))
+      let packet = Packets.udp(from: Pair.host6.0, to: Pair.host6.1, payload: [UInt8](repeating: 9, count: 1232))
+      let sent = pair.a.receive([packet])
+      #expect(sent.drops == [:] && sent.sent.count == 2)
+      #expect(pair.b.receive(sent.sent).sent == [Packets.forwarded(packet, hops: 2)])
+    }
+
+    /// Transport mode protects whole datagrams: what the kernel cut is put together first, and cut again outside.
+    @Test func fragmentsOfTheHost() throws {
+      for saProtocol in [SAProtocol.esp, .ah] {
+        let pair = try Pair(mtu: 1500)
+        let transform: CryptoTransform = saProtocol == .esp ? .esp(.aesGCM16) : .ah(.hmacSHA256)
+        try pair.add([Pair.sa(saProtocol, .transport, .v4, transform: transform)], for: Pair.endpoints(.v4))
+        let packet = Packets.udp(from: Pair.wan4.0, to: Pair.wan4.1, payload: [UInt8](repeating: 5, count: 2000))
+        var first = Array(packet[..<(20 + 1480)])
+        var second = Array(packet[..<20] + packet[(20 + 1480)...])
+        first.replaceSubrange(2..<4, with: [UInt8(1500 >> 8), UInt8(1500 & 255)])
+        first[6] = 0x20
+        second.replaceSubrange(2..<4, with: [UInt8(second.count >> 8), UInt8(second.count & 255)])
+        second.replaceSubrange(6..<8, with: [0, 185])
+        let sent = pair.a.sendFromHost([Packets.summed(first), Packets.summed(second)])
+        #expect(sent.drops == [:] && sent.sent.count == 2)
+        #expect(sent.sent.allSatisfy { $0[9] == saProtocol.rawValue && $0.count <= 1500 })
+        let opened = pair.b.receive(sent.sent)
+        #expect(opened.drops == [:] && opened.host == [packet])
+      }
+    }
+
+    /// The gateway's own kernel learns the MTU, from an address that it believes.
+    @Test func theKernelIsTold() throws {
+      for family in [AddressFamily.v4, .v6] {
+        let pair = try Pair(mtu: 1500)
+        try pair.add([Pair.sa(.esp, .transport, family, transform: .esp(.aesGCM16))], for: Pair.endpoints(family))
+        let wan = Pair.wan(family)
+        let header = family == .v4 ? 28 : 48
+        func packet(_ size: Int) -> [UInt8] {
+          Packets.udp(
+            from: wan.0, to: wan.1, payload: [UInt8](repeating: 1, count: size - header), dontFragment: true)
+        }
+        let outcome = pair.a.sendFromHost([packet(1500)])
+        let error = try #require(outcome.host.first)
+        let (from, to) = (IPAddress(wan.1)!.bytes, IPAddress(wan.0)!.bytes)
+        if family == .v4 {
+          #expect(Array(error[12..<16]) == from && Array(error[16..<20]) == to)
+        } else {
+          #expect(Array(error[8..<24]) == from && Array(error[24..<40]) == to)
+        }
+        let mtu = family == .v4 ? Int(error[26]) << 8 | Int(error[27]) : Int(error[46]) << 8 | Int(error[47])
+        let sent = pair.a.sendFromHost([packet(mtu)])
+        #expect(sent.sent.count == 1 && sent.sent[0].count <= 1500)
+      }
+    }
+  }
+}
