@@ -25,7 +25,13 @@ extension Gateway {
       database.mappingChanged(
         serial: event.number, address: address, port: UInt16(truncatingIfNeeded: event.value))
     case .pathMTU:
-      database.pathMTUChanged(serial: event.number, mtu: UInt32(truncatingIfNeeded: event.value))
+      let mtu = UInt32(truncatingIfNeeded: event.value)
+      logger.info("SA serial \(event.number): the path takes packets of \(mtu) bytes")
+      database.pathMTUChanged(serial: event.number, mtu: mtu)
+      // Paths change: larger packets are tried again after ten minutes (RFC 1191 6.3).
+      loop.schedule(after: .seconds(600)) { [weak self] in
+        self?.database.pathMTUChanged(serial: event.number, mtu: 0)
+      }
     }
   }
 

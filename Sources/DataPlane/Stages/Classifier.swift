@@ -58,7 +58,9 @@ enum Classifier {
     _ w: WorkerPointer, _ packet: PacketPointer, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    guard packet.pointee.origin != .host, !isExempt(packet, adjacency) else { return nil }
+    guard packet.pointee.origin != .host, !isExempt(packet, adjacency), !isReassembled(packet, adjacency) else {
+      return nil
+    }
     var key = packet.pointee.key
     key.direction = UInt8(GW_IN.rawValue)
     let policy = w.pointee.spd.lookup(&key)
@@ -104,6 +106,11 @@ enum Classifier {
     }
     return key.ip_protocol == IPProtocol.icmpv6 && key.opaque_ports == 0 && (133...137).contains(key.source_port)
       && packet.pointee.version == 6
+  }
+
+  /// A piece of what will be looked up whole.
+  private static func isReassembled(_ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>) -> Bool {
+    packet.pointee.isFragment && adjacency.pointee.kind == .local && Reassembly.takes(packet.pointee.ipProtocol)
   }
 
   /// Where the packet goes; a reason if nowhere.

@@ -10,6 +10,7 @@ enum HostStage {
   /// Hands a packet to the kernel behind the port it came in by, or, if that has none, behind the first that has.
   @inline(never)
   static func deliver(_ w: WorkerPointer, _ packet: PacketPointer) {
+    OuterPathMTU.note(w, packet)
     var port = Int(packet.pointee.port)
     if !w.pointee.ports[port].hasHost {
       port = 0

@@ -7,11 +7,17 @@ import Wire
 /// Fragments addressed to the gateway itself. What may be IPsec is put together here, within the limits of rte_ip_frag's
 /// table; the rest goes to the kernel in pieces.
 enum Reassembly {
+  /// Protocols that are IPsec or may carry it. Their policy is looked up when the datagram is whole.
+  static func takes(_ ipProtocol: UInt8) -> Bool {
+    switch ipProtocol {
+    case IPProtocol.esp, IPProtocol.ah, IPProtocol.ipcomp, IPProtocol.udp, IPProtocol.ipip, IPProtocol.ipv6: true
+    default: false
+    }
+  }
+
   @inline(never)
   static func run(_ w: WorkerPointer, _ packet: PacketPointer) {
-    switch packet.pointee.ipProtocol {
-    case IPProtocol.esp, IPProtocol.ah, IPProtocol.ipcomp, IPProtocol.udp, IPProtocol.ipip, IPProtocol.ipv6: break
-    default:
+    guard takes(packet.pointee.ipProtocol) else {
       HostStage.deliver(w, packet)
       return
     }
