@@ -102,6 +102,11 @@ import Wire
         serial: try #require(test.gwSA(spi, out: false)).pointee.serial, address: address, port: 1024)
     }
     #expect(test.takeEvents() == ["mapping 2000 203.0.113.80 1024"])
+    // Where it is expected.
+    let layout = try #require(test.gwSA(2000, out: false)).pointee
+    #expect(layout.peer == TestDatabase.there.halves.1 << 32 | 4500)
+    test.database.mappingChanged(serial: layout.serial, address: TestDatabase.there, port: 4500)
+    #expect(test.takeEvents().isEmpty)
   }
 
   @Test func theWheelIsExact() {

@@ -92,7 +92,8 @@ extension SecurityDatabase {
   }
 
   func clearPending(_ policy: PolicyEntry) {
-    policy.policy.acquirePendingAtomic.pointee.store(0, ordering: .releasing)
+    let pending = policy.policy.acquirePendingAtomic
+    if pending.pointee.load(ordering: .relaxed) != 0 { pending.pointee.store(0, ordering: .releasing) }
   }
 
   /// A policy can carry packets again: its question is answered.
@@ -146,7 +147,10 @@ extension SecurityDatabase {
 
   /// NAT: a worker saw the peer of an inbound SA behind another address or port (RFC 3948).
   public func mappingChanged(serial: UInt32, address: IPAddress, port: UInt16) {
-    guard let entry = entries[serial], entry.isUsable, entry.parameters.encapsulation != nil else { return }
+    guard let entry = entries[serial], entry.isUsable, let encapsulation = entry.parameters.encapsulation,
+      address.family == entry.parameters.source.family,
+      address != entry.parameters.source || port != encapsulation.sourcePort
+    else { return }
     emit(.mapping(record(of: entry), newSource: address, newPort: port))
   }
 

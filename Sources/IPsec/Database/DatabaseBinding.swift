@@ -51,7 +51,9 @@ extension SecurityDatabase {
     // The innermost template's SA leads to the others. Links go before what leads to them.
     for position in chain.indices.dropLast().reversed() { link(chain[position], to: chain[position + 1]) }
     policy.chain = chain.map(\.serial)
-    policy.policy.storeSA(chain.first?.sa)
+    // Workers read this line with every packet: it is written only when it changes.
+    let first = chain.first?.sa
+    if policy.policy.loadSA() != first { policy.policy.storeSA(first) }
     if !chain.isEmpty { policyHasSA(policy) }
   }
 

@@ -89,6 +89,10 @@ struct SAFactory {
     sa.pointee.flags = Self.flags(parameters, isInbound: entry.isInbound)
     if let selector = parameters.selector { sa.pointee.selector = Self.makeSelector(selector) }
     setTFC(sa, parameters)
+    if let encapsulation = parameters.encapsulation, entry.isInbound {
+      // Where the peer is expected: only packets from elsewhere are reported.
+      sa.pointee.peer = sa.pointee.source_low << 32 | UInt64(encapsulation.sourcePort)
+    }
     return sa
   }
 
