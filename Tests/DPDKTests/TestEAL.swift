@@ -14,10 +14,7 @@ enum TestEAL {
     configuration.filePrefix = "dpdk-tests-\(getpid())"
     do throws(EALError) {
       let eal = try EAL(configuration)
-      atexit {
-        unlink("/var/run/dpdk/dpdk-tests-\(getpid())/dpdk_telemetry.v2")
-        rmdir("/var/run/dpdk/dpdk-tests-\(getpid())")
-      }
+      atexit { try? FileManager.default.removeItem(atPath: "/var/run/dpdk/dpdk-tests-\(getpid())") }
       return .success(eal)
     } catch { return .failure(error) }
   }()
