@@ -18,7 +18,7 @@ enum TestEAL {
   }
 
   static let mtu = 9000
-  nonisolated(unsafe) static let shared: Result<Shared, any Error> = Result {
+  static let shared: Result<Shared, any Error> = Result {
     var settings = EALConfiguration(workers: Array(CPUSet.allowed.cores.prefix(1)))
     settings.hugepages = false
     settings.memory = 512

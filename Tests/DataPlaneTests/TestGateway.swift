@@ -114,7 +114,7 @@ final class TestGateway {
   }
 
   /// Buffers of all pools that nobody gave back.
-  static var buffersInUse: Int { (try? TestEAL.shared.get())?.pools.use.reduce(0) { $0 + $1.inUse } ?? 0 }
+  static var buffersInUse: Int { (try? TestEAL.shared.get())?.pools.all.reduce(0) { $0 + $1.inUse } ?? 0 }
 
   private func frame(_ packet: [UInt8]) -> Mbuf {
     let mbuf = cdpdk_alloc(worker.pointee.pool)!

@@ -51,7 +51,7 @@ enum Reassembly {
         w.drop(packet, .fragmentMalformed)
         return false
       }
-      whole = cdpdk_reassemble_ipv6(table, mbuf, now, offset, headers.fragmentHeaderOffset)
+      whole = cdpdk_reassemble_ipv6(table, mbuf, now, offset, offset &+ headers.fragmentHeaderOffset)
     }
     guard let whole else { return false }
     return complete(w, whole, packet, offset: Int(offset))
