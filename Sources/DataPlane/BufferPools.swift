@@ -32,7 +32,5 @@ final class BufferPools: @unchecked Sendable {
     return pool
   }
 
-  var use: [(name: String, capacity: Int, inUse: Int)] {
-    (pools.values + (jumboPool.map { [$0] } ?? [])).map { ($0.name, $0.capacity, $0.inUse) }.sorted { $0.0 < $1.0 }
-  }
+  var all: [Mempool] { (pools.values + (jumboPool.map { [$0] } ?? [])).sorted { $0.name < $1.name } }
 }

@@ -127,8 +127,8 @@ public final class DataPlane: @unchecked Sendable {
 
   public var workerCount: Int { memory.count }
 
-  /// Buffers: name, all, in use.
-  public var bufferUse: [(name: String, capacity: Int, inUse: Int)] { pools.use }
+  /// The packet buffers of all NUMA nodes.
+  public var bufferPools: [Mempool] { pools.all }
 
   public func drops(_ reason: DropReason) -> UInt64 {
     memory.reduce(host.drops(reason)) { $0 &+ ($1.worker.pointee.drops + Int(reason.rawValue)).value }

@@ -38,9 +38,12 @@ public struct Daemon {
     }
     let level = logLevel ?? Logger.Level(rawValue: configuration.logLevel.rawValue) ?? .info
     LoggingSystem.bootstrap { DaemonLog(label: $0, level: level) }
+    // A second gateway must not share the first one's state; where the file names a place for it, that is its own.
+    let namesState = configuration.stateDirectory != GatewayConfiguration().stateDirectory
+    let ownState = namesState ? nil : runDirectory.map { $0 + "/state" }
     let paths = GatewayPaths(
       configuration: configurationPath, runDirectory: runDirectory ?? configuration.runDirectory,
-      stateDirectory: runDirectory.map { $0 + "/state" } ?? configuration.stateDirectory)
+      stateDirectory: ownState ?? configuration.stateDirectory)
     return run(configuration, paths, signals)
   }
 

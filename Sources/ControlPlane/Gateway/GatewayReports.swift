@@ -44,10 +44,10 @@ extension Gateway {
     status.workerCount = dataPlane.workerCount
     status.portCount = dataPlane.ports.count
     status.hugepages = configuration.hugepages
-    status.mempools = dataPlane.bufferUse.map {
+    status.mempools = dataPlane.bufferPools.map {
       GatewayStatus.Mempool(
-        name: $0.name, socket: -1, sizeBuffers: UInt32($0.capacity), availableBuffers: UInt32($0.capacity - $0.inUse),
-        bufferBytes: 0)
+        name: $0.name, socket: Int32($0.socket), sizeBuffers: UInt32($0.capacity),
+        availableBuffers: UInt32($0.available), bufferBytes: UInt32($0.dataRoom))
     }
     status.configPath = paths.configuration
     status.ipsecPath = configuration.ipsec
