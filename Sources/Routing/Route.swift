@@ -47,7 +47,11 @@ public struct Route: Hashable, Sendable {
 
   /// Preferred over another route for the same prefix. Total, so that the order of arrival does not matter.
   func isPreferred(to other: Route) -> Bool {
-    (source, rank, metric, target.port ?? .max) < (other.source, other.rank, other.metric, other.target.port ?? .max)
+    let mine = (source, rank, metric, target.port ?? .max)
+    let others = (other.source, other.rank, other.metric, other.target.port ?? .max)
+    if mine != others { return mine < others }
+    if target.order != other.target.order { return target.order < other.target.order }
+    return mtu < other.mtu
   }
 
   /// Own addresses before subnets.
@@ -61,6 +65,20 @@ public struct Route: Hashable, Sendable {
 }
 
 extension RouteTarget {
+  /// Tells apart targets that are alike in all that says which is better: those that carry packets first.
+  fileprivate var order: (UInt8, UInt64, UInt64) {
+    switch self {
+    case .local: (0, 0, 0)
+    case .connected: (1, 0, 0)
+    case .via(let address, _): (address.family == .v4 ? 2 : 3, address.halves.0, address.halves.1)
+    case .broadcast: (4, 0, 0)
+    case .multicast: (5, 0, 0)
+    case .unreachable: (6, 0, 0)
+    case .prohibit: (7, 0, 0)
+    case .blackhole: (8, 0, 0)
+    }
+  }
+
   public var port: UInt16? {
     switch self {
     case .via(_, let port), .local(let port), .broadcast(let port): port
