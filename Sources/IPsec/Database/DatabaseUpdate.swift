@@ -15,7 +15,6 @@ extension SecurityDatabase {
     parameters.transform = old.transform
     parameters.compression = old.compression
     parameters.mode = old.mode
-    parameters.alignsAHTo64Bits = old.alignsAHTo64Bits
     parameters.replayWindow = old.replayWindow
     parameters.extendedSequenceNumbers = old.extendedSequenceNumbers
     parameters.sequence = old.sequence
@@ -107,7 +106,6 @@ extension SAParameters {
       && transform.authenticationKey == other.transform.authenticationKey && compression == other.compression
       && replayWindow == other.replayWindow && extendedSequenceNumbers == other.extendedSequenceNumbers
       && soft == other.soft && hard == other.hard && direction == other.direction && mark == other.mark
-      && alignsAHTo64Bits == other.alignsAHTo64Bits && outputMark == other.outputMark && owner == other.owner
-      && bundledWith == other.bundledWith
+      && outputMark == other.outputMark && owner == other.owner && bundledWith == other.bundledWith
   }
 }
