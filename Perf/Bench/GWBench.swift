@@ -69,7 +69,7 @@ struct GWBench: ParsableCommand {
   // MARK: All cases
 
   private func runAll(_ cases: [Case]) throws {
-    var table = ResultTable(hasStages: stages, hasFloor: floor)
+    let table = ResultTable(hasStages: stages, hasFloor: floor)
     if !json { print(table.header) }
     for (index, one) in cases.enumerated() {
       let name = "\(one.algorithm.rawValue) \(one.isInbound ? "in" : "out") \(one.size.name)"
