@@ -194,6 +194,26 @@ extension DataPlaneTests {
       return a.count == b.count && image(a) == image(b)
     }
 
+    /// What Linux sends and expects over IPv4 unless told `align4`.
+    @Test func alignmentTo64Bits() throws {
+      let packet = Packets.udp(from: Pair.wan4.0, to: Pair.wan4.1, payload: Array(0..<99))
+      for (algorithm, lengths) in [(AuthenticationAlgorithm.hmacSHA256, (28, 32)), (.hmacSHA1, (24, 24))] {
+        for wide in [false, true] {
+          var sa = Pair.sa(.ah, .transport, .v4, transform: .ah(algorithm))
+          sa.alignsAHTo64Bits = wide
+          let pair = try Pair()
+          try pair.add([sa], for: Pair.endpoints(.v4))
+          let sent = pair.a.sendFromHost([packet]).sent
+          #expect(sent[0].count == packet.count + (wide ? lengths.1 : lengths.0))
+          #expect(pair.b.receive(sent).host == [packet])
+          sa.alignsAHTo64Bits = !wide
+          let other = try Pair()
+          try other.add([sa], for: Pair.endpoints(.v4))
+          #expect(other.b.receive(sent).host == [packet])
+        }
+      }
+    }
+
     @Test func sequenceNumbersRunOut() throws {
       let wan = Pair.wan4
       let pair = try Pair()

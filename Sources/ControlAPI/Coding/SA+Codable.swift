@@ -40,6 +40,7 @@ extension SAParameters: Codable {
     case outputMark = "output_mark"
     case interfaceID = "interface_id"
     case tfcPadding = "tfc_padding_bytes"
+    case alignsAHTo64Bits = "ah_aligned_to_64_bits"
     case keySequence = "key_sequence"
     case bundledWith = "bundled_with"
   }
@@ -72,6 +73,7 @@ extension SAParameters: Codable {
     ecn = try fields.value(.ecn, default: true)
     dscp = try fields.decodeIfPresent(UInt8.self, forKey: .dscp)
     tfcPadding = try fields.value(.tfcPadding, default: 0)
+    alignsAHTo64Bits = try fields.value(.alignsAHTo64Bits, default: false)
     keySequence = try fields.value(.keySequence, default: 0)
     bundledWith = try fields.decodeIfPresent(SAIdentifier.self, forKey: .bundledWith)
   }
@@ -104,6 +106,7 @@ extension SAParameters: Codable {
     try fields.encode(ecn, forKey: .ecn)
     try fields.encodeIfPresent(dscp, forKey: .dscp)
     try fields.encode(tfcPadding, forKey: .tfcPadding)
+    try fields.encode(alignsAHTo64Bits, forKey: .alignsAHTo64Bits)
     try fields.encode(owner, forKey: .owner)
     try fields.encode(keySequence, forKey: .keySequence)
     try fields.encodeIfPresent(bundledWith, forKey: .bundledWith)

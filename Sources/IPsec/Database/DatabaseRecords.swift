@@ -32,6 +32,11 @@ extension SecurityDatabase {
       record.counters.outputDrops = UInt64(counted.drops)
       record.sequence = sa.sequenceAtomic.pointee.load(ordering: .relaxed)
     }
+    if entry.parameters.saProtocol == .ipcomp {
+      // Of IPComp's packets, what they are without it is counted.
+      record.counters.decompressedBytes = record.counters.inputBytes
+      record.counters.uncompressedBytes = record.counters.outputBytes
+    }
     record.counters.replayed = UInt64(counted.replayed)
     record.counters.integrityFailures = UInt64(counted.integrity_failures)
     record.mtu = Self.innerMTU(sa)

@@ -15,6 +15,7 @@ extension SecurityDatabase {
     parameters.transform = old.transform
     parameters.compression = old.compression
     parameters.mode = old.mode
+    parameters.alignsAHTo64Bits = old.alignsAHTo64Bits
     parameters.replayWindow = old.replayWindow
     parameters.extendedSequenceNumbers = old.extendedSequenceNumbers
     parameters.sequence = old.sequence
@@ -106,6 +107,7 @@ extension SAParameters {
       && transform.authenticationKey == other.transform.authenticationKey && compression == other.compression
       && replayWindow == other.replayWindow && extendedSequenceNumbers == other.extendedSequenceNumbers
       && soft == other.soft && hard == other.hard && direction == other.direction && mark == other.mark
-      && outputMark == other.outputMark && owner == other.owner && bundledWith == other.bundledWith
+      && alignsAHTo64Bits == other.alignsAHTo64Bits && outputMark == other.outputMark && owner == other.owner
+      && bundledWith == other.bundledWith
   }
 }

@@ -182,7 +182,7 @@ struct SAFactory {
       sa.pointee.crypto = UInt8((isGMAC ? GW_CRYPTO_GMAC : GW_CRYPTO_CBC).rawValue)
       sa.pointee.iv_length = isGMAC ? 8 : 0
       sa.pointee.icv_length = UInt8(transform.authentication?.icvLength ?? 0)
-      sa.pointee.alignment = isV6 ? 8 : 4
+      sa.pointee.alignment = isV6 || parameters.alignsAHTo64Bits ? 8 : 4
       sa.pointee.salt = isGMAC ? salt(transform.authenticationKey, length: 4) : 0
     case .ipcomp, .ipip:
       sa.pointee.alignment = 1

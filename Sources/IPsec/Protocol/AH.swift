@@ -25,11 +25,12 @@ public enum AH {
     Int(sa.pointee.iv_length) &+ Int(sa.pointee.icv_length)
   }
 
-  /// Whether a received header's length is one that the SA's algorithm can have. IPv4 peers may pad to 64 bits, as Linux
-  /// does unless told otherwise.
+  /// Whether a received header's length is one that the SA's algorithm can have. Over IPv4 with padding to 64 bits, as
+  /// Linux sends unless told otherwise, or without.
   public static func accepts(_ sa: UnsafeMutablePointer<gw_sa>, headerLength length: Int) -> Bool {
     let least = AHHeader.fixedLength &+ icvLength(sa)
-    return length == headerLength(sa) || length == (least &+ 7) & ~7
+    let isV6 = sa.pointee.flags & GW_SA_OUTER_V6.rawValue != 0
+    return length == (least &+ 7) & ~7 || (!isV6 && length == least)
   }
 
   /// Writes a header whose ICV field is zero, as the image wants it.

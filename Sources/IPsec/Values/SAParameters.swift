@@ -59,6 +59,9 @@ public struct SAParameters: Sendable {
   public var ecn: Bool
   /// Nil: DSCP is copied from the inner header.
   public var dscp: UInt8?
+  /// AH over IPv4 with its header a multiple of 64 bits: what Linux sends and expects unless told `align4`, though
+  /// RFC 4302 2.6 wants 32.
+  public var alignsAHTo64Bits = false
   /// Pad every packet up to this many bytes of payload (TFC); 0: none.
   public var tfcPadding: UInt32
   public var owner: Owner

@@ -8,6 +8,7 @@ struct XFRMSAInfo: Equatable, Sendable {
     static let decapsulateDSCP = Flags(rawValue: 2)
     static let noPMTUDiscovery = Flags(rawValue: 4)
     static let anyFamily = Flags(rawValue: 32)
+    static let align4 = Flags(rawValue: 64)
     static let esn = Flags(rawValue: 128)
   }
 

@@ -55,6 +55,7 @@ struct XFRMSAReading {
     parameters.selector = info.selector.isAny ? nil : selector
     parameters.ecn = !info.flags.contains(.noECN)
     parameters.df = info.flags.contains(.noPMTUDiscovery) ? .clear : .copy
+    parameters.alignsAHTo64Bits = saProtocol == .ah && !info.flags.contains(.align4)
     return (parameters, remnant)
   }
 
