@@ -95,6 +95,7 @@ class Forwarding(TwoGatewaysTest):
         self.assertEqual(error.src, GW1_LAN)
 
     def test_host_that_does_not_answer_arp(self):
+        self.wire.settimeout(10)  # the kernel asks three times, a second apart, before it gives up
         self.send(self.probe(destination="172.20.1.77"))
         error = self.answer(lambda p: ICMP in p and (p[ICMP].type, p[ICMP].code) == (3, 1))
         self.assertIsNotNone(error, "no ICMP host unreachable")
