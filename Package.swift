@@ -72,12 +72,15 @@ let package = Package(
     .target(
       name: "ConfigurationFiles", dependencies: ["Wire", "Engines", "IPsec", .product(name: "Yams", package: "Yams")],
       path: "Sources/Configuration"),
-    .target(name: "ControlAPI", dependencies: ["CCurl", "Wire", "Engines", "IPsec"]),
+    // Key daemons as programs that are told what to do: charon over VICI, iked over ikectl.
+    .target(
+      name: "IKEControl", dependencies: ["CLinux", "COpenSSL", "Wire", "Engines", "IPsec", "ConfigurationFiles"]),
+    .target(name: "ControlAPI", dependencies: ["CCurl", "Wire", "Engines", "IPsec", "ConfigurationFiles"]),
     .target(
       name: "ControlPlane",
       dependencies: [
         "CDPDK", "CLayout", "CLinux", "COpenSSL", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane",
-        "KeyManagement", "ConfigurationFiles", "ControlAPI",
+        "KeyManagement", "ConfigurationFiles", "IKEControl", "ControlAPI",
         .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"), .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "Logging", package: "swift-log"),
@@ -91,7 +94,8 @@ let package = Package(
     .executableTarget(
       name: "gwctl",
       dependencies: [
-        "ControlAPI", "ConfigurationFiles", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "ControlAPI", "ConfigurationFiles", "IKEControl",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
     // Perf's benchmark of the data path.
@@ -110,6 +114,8 @@ let package = Package(
     .testTarget(name: "DataPlaneTests", dependencies: ["DataPlane"], exclude: ["Vectors"], swiftSettings: dpdk),
     .testTarget(name: "KeyManagementTests", dependencies: ["KeyManagement", "CLinux", "Engines", "IPsec", "Wire"]),
     .testTarget(name: "ConfigurationTests", dependencies: ["ConfigurationFiles"], exclude: ["Golden"]),
+    .testTarget(
+      name: "IKEControlTests", dependencies: ["IKEControl", "ConfigurationFiles", "Engines", "IPsec", "Wire"]),
     // A gateway without packets, for the tests of the API's server, client and tools.
     .target(
       name: "ControlAPITesting", dependencies: ["ControlAPI", "Wire", "Engines", "IPsec"],
