@@ -75,7 +75,8 @@ let package = Package(
     // Key daemons as programs that are told what to do: charon over VICI, iked over ikectl.
     .target(
       name: "IKEControl", dependencies: ["CLinux", "COpenSSL", "Wire", "Engines", "IPsec", "ConfigurationFiles"]),
-    .target(name: "ControlAPI", dependencies: ["CCurl", "Wire", "Engines", "IPsec", "ConfigurationFiles"]),
+    .target(
+      name: "ControlAPI", dependencies: ["CCurl", "Wire", "Engines", "IPsec", "ConfigurationFiles", "IKEControl"]),
     .target(
       name: "ControlPlane",
       dependencies: [
@@ -118,7 +119,7 @@ let package = Package(
       name: "IKEControlTests", dependencies: ["IKEControl", "ConfigurationFiles", "Engines", "IPsec", "Wire"]),
     // A gateway without packets, for the tests of the API's server, client and tools.
     .target(
-      name: "ControlAPITesting", dependencies: ["ControlAPI", "Wire", "Engines", "IPsec"],
+      name: "ControlAPITesting", dependencies: ["ControlAPI", "IKEControl", "Wire", "Engines", "IPsec"],
       path: "Tests/ControlAPITesting"),
     .testTarget(name: "ControlAPITests", dependencies: ["ControlAPI", "ControlAPITesting"]),
     .testTarget(name: "ControlPlaneTests", dependencies: ["ControlPlane", "ControlAPITesting"], swiftSettings: dpdk),
@@ -128,6 +129,28 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// GW_FUZZ=<libclang_rt.fuzzer_no_main> (Tests/Fuzz/run sets it): the fuzz program instead of the tests, and every module of
+// ours instrumented for it.
+if let fuzzer = Context.environment["GW_FUZZ"], !fuzzer.isEmpty {
+  package.targets.removeAll { $0.type == .test || $0.name == "ControlAPITesting" }
+  for target in package.targets {
+    target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer", "-enable-testing"])]
+  }
+  package.targets += [
+    .target(name: "CFuzzer", path: "Tests/Fuzz/CFuzzer"),
+    .executableTarget(
+      name: "gwfuzz",
+      dependencies: [
+        "CFuzzer", "CDPDK", "CLayout", "COpenSSL", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane",
+        "KeyManagement", "ConfigurationFiles", "IKEControl",
+      ],
+      path: "Tests",
+      sources: ["Fuzz/Sources"] + ["TestEAL", "TestGateway", "Pair", "Packets"].map { "DataPlaneTests/\($0).swift" },
+      swiftSettings: dpdk + [.unsafeFlags(["-parse-as-library"])],
+      linkerSettings: [.unsafeFlags([fuzzer]), .linkedLibrary("stdc++")]),
+  ]
+}
 
 // GW_ONLY=TargetTests[,…] leaves only those targets and what they need: the sanitizers run on those that need no DPDK.
 if let only = Context.environment["GW_ONLY"], !only.isEmpty {

@@ -109,7 +109,9 @@ class Gateway:
     def write_config(self):
         lines = ['eal: ["--no-pci"]', "hugepages: false", f"workers: {self.workers}", "idle: sleep",
                  f"state-dir: {self.folder}/state"]
-        lines += [f"{key}: {value}" for key, value in self.settings.items()]
+        settings = {"ike": f'{{daemon: charon, vici: "{self.folder}/charon/vici.sock", '
+                           f'credentials: "{self.folder}/ike"}}', **self.settings}
+        lines += [f"{key}: {value}" for key, value in settings.items()]
         lines += ["ports:"]
         for port in self.ports:
             lines += port.yaml()

@@ -1,3 +1,4 @@
+import IKEControl
 import IPsec
 
 /// What the API's server asks of the gateway. ControlPlane implements it by posting to the control thread; every method
@@ -23,6 +24,9 @@ public protocol GatewayControl: Sendable {
   func flush(_ target: FlushRequest.Target) async throws(ControlError) -> FlushReport
   /// Reads gateway.yaml and ipsec.conf again, as SIGHUP does. A refusal of the files is a report with `succeeded` false.
   func reload() async throws(ControlError) -> ReloadReport
+  /// The key daemon, and what it made of the `ike` rules.
+  func keyDaemon() async throws(ControlError) -> KeyDaemonStatus
+  func keyDaemon(_ request: KeyDaemonRequest) async throws(ControlError) -> KeyDaemonStatus
   /// From now on, until the gateway stops or the reader goes; see `EventBroadcaster`.
   func events() async throws(ControlError) -> AsyncStream<GatewayEvent>
 }

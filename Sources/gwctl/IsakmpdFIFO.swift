@@ -9,6 +9,13 @@ enum IsakmpdFIFO {
     var isFatal: Bool
   }
 
+  /// OpenBSD's own, where it is there.
+  static var standing: String? {
+    let path = "/var/run/isakmpd.fifo"
+    var status = stat()
+    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO ? path : nil
+  }
+
   /// Waits, as OpenBSD's ipsecctl does, until somebody reads.
   static func send(_ commands: IKECommands, to path: String) throws(Refusal) {
     let descriptor = open(path, O_WRONLY | O_CLOEXEC)

@@ -18,7 +18,8 @@ struct RulesFile {
     var sources: [Rule]
   }
 
-  func prepare(_ mode: RuleTransaction.Mode, isAtomic: Bool) throws(IPsecConfError) -> Prepared {
+  /// - Parameter ike: whether gwd is to see to the `ike` rules; else they are left out.
+  func prepare(_ mode: RuleTransaction.Mode, isAtomic: Bool, ike: Bool = true) throws(IPsecConfError) -> Prepared {
     let wanted = try conf.transaction()
     var sas: [Rule] = []
     var bundles: [Rule] = []
@@ -39,7 +40,7 @@ struct RulesFile {
       transaction: RuleTransaction(
         mode: mode, isAtomic: isAtomic,
         rules: wanted.sas.map { .sa($0) } + wanted.policies.map { .policy($0) }
-          + wanted.bundles.map { .bundle($0.first, with: $0.then) }),
+          + wanted.bundles.map { .bundle($0.first, with: $0.then) }, ike: ike ? try conf.connections() : []),
       sources: sas + policies + bundles)
   }
 

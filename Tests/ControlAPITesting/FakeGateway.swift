@@ -1,4 +1,5 @@
 import ControlAPI
+import IKEControl
 import IPsec
 import Synchronization
 import Wire
@@ -16,6 +17,8 @@ public final class FakeGateway: GatewayControl {
     public var checks: [RuleTransaction] = []
     public var flushes: [FlushRequest.Target] = []
     public var reloads = 0
+    public var keyDaemon = KeyDaemonStatus(daemon: .charon, socketPath: "/nonexistent/charon.vici")
+    public var keyDaemonRequests: [KeyDaemonRequest] = []
     public var loadReport = LoadReport()
     /// True: what is added is there from then on.
     public var keepsLoads = false
@@ -142,6 +145,15 @@ public final class FakeGateway: GatewayControl {
     try answer {
       $0.reloads += 1
       return $0.reloadReport
+    }
+  }
+
+  public func keyDaemon() async throws(ControlError) -> KeyDaemonStatus { try answer { $0.keyDaemon } }
+
+  public func keyDaemon(_ request: KeyDaemonRequest) async throws(ControlError) -> KeyDaemonStatus {
+    try answer {
+      $0.keyDaemonRequests.append(request)
+      return $0.keyDaemon
     }
   }
 

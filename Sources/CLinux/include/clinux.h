@@ -3,6 +3,8 @@
 #include <numa.h>
 /* C library headers first: the kernel's then leave out what both define. */
 #include <netinet/in.h>
+#include <net/ethernet.h>
+#include <netpacket/packet.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>

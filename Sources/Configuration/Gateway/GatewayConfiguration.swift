@@ -47,6 +47,7 @@ public struct GatewayConfiguration: Sendable, Equatable {
   public var idle = Idle.poll
   public var crypto = Crypto.auto
   public var onIKEExit = IKEExit.hold(seconds: 30)
+  public var ike = KeyDaemon()
   public var runDirectory = "/run/gw"
   public var stateDirectory = "/var/lib/gw"
   public var logLevel = LogLevel.info

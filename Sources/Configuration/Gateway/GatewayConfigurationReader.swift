@@ -40,7 +40,7 @@ extension GatewayConfiguration {
   private static let keys = [
     "eal", "hugepages", "memory", "workers", "ports", "routes", "neighbors", "ipsec", "idle", "crypto", "on-ike-exit",
     "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "metrics",
-    "manual-replay-window",
+    "manual-replay-window", "ike",
   ]
 
   private mutating func read(_ root: YAMLCursor) throws(ConfigurationError) {
@@ -71,6 +71,7 @@ extension GatewayConfiguration {
     if let cursor = values["idle"] { idle = try cursor.choice(Idle.self) }
     if let cursor = values["crypto"] { crypto = try cursor.choice(Crypto.self) }
     if let cursor = values["on-ike-exit"] { onIKEExit = try Self.ikeExit(cursor) }
+    if let cursor = values["ike"] { ike = try KeyDaemon(cursor) }
     if let cursor = values["log-level"] { logLevel = try cursor.choice(LogLevel.self) }
     if let cursor = values["burst"] { burst = try cursor.int(32...256, unit: "packets") }
     if let cursor = values["allow-weak"] { allowWeak = try cursor.bool() }
@@ -112,7 +113,7 @@ extension GatewayConfiguration {
     }
   }
 
-  private static func absolutePath(_ cursor: YAMLCursor) throws(ConfigurationError) -> String {
+  fileprivate static func absolutePath(_ cursor: YAMLCursor) throws(ConfigurationError) -> String {
     let path = try cursor.string("an absolute path")
     guard path.hasPrefix("/") else { throw cursor.fail("expected an absolute path, found '\(path)'") }
     return path
@@ -251,6 +252,18 @@ extension Limits {
     for row in table {
       if let field = fields[row.key] { self[keyPath: row.field] = try field.int(row.range) }
     }
+  }
+}
+
+extension KeyDaemon {
+  fileprivate init(_ cursor: YAMLCursor) throws(ConfigurationError) {
+    self.init()
+    let fields = try cursor.mapping(["daemon", "vici", "control", "version", "credentials"])
+    if let field = fields["daemon"] { kind = try field.choice(Kind.self) }
+    if let field = fields["vici"] { vici = try GatewayConfiguration.absolutePath(field) }
+    if let field = fields["control"] { control = try GatewayConfiguration.absolutePath(field) }
+    if let field = fields["version"] { version = try field.choice(Version.self) }
+    if let field = fields["credentials"] { credentials = try GatewayConfiguration.absolutePath(field) }
   }
 }
 

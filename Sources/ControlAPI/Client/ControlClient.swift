@@ -1,4 +1,5 @@
 import Foundation
+import IKEControl
 import IPsec
 
 /// The API as a caller sees it. Every call blocks its thread until the answer is there: for tools, not for tasks.
@@ -24,6 +25,10 @@ public struct ControlClient: Sendable {
   public func routes() throws(ControlClientError) -> [RouteStatus] { try get("/v1/routes") }
   public func neighbors() throws(ControlClientError) -> [NeighborStatus] { try get("/v1/neighbors") }
   public func engines() throws(ControlClientError) -> [EngineStatus] { try get("/v1/engines") }
+  public func keyDaemon() throws(ControlClientError) -> KeyDaemonStatus { try get("/v1/ike") }
+  public func keyDaemon(_ request: KeyDaemonRequest) throws(ControlClientError) -> KeyDaemonStatus {
+    try post("/v1/ike", request)
+  }
   public func metrics() throws(ControlClientError) -> String { String(decoding: try raw("/metrics"), as: UTF8.self) }
 
   public func load(_ transaction: RuleTransaction) throws(ControlClientError) -> LoadReport {

@@ -1,3 +1,5 @@
+import ConfigurationFiles
+import IKEControl
 import IPsec
 
 /// Rules as `gwctl` parsed them: the body of `POST /v1/load` and `/v1/check`. Keys travel with it, over the local socket.
@@ -46,15 +48,18 @@ public struct RuleTransaction: Codable, Sendable {
   /// True (gwctl): a rule that fails undoes them all. False (ipsecctl): each stands for itself, in order.
   public var isAtomic: Bool
   public var rules: [Rule]
+  /// For the key daemon, which may refuse each by itself, after the rest stands.
+  public var ike: [IKEConnection]
 
-  public init(mode: Mode, isAtomic: Bool = true, rules: [Rule]) {
+  public init(mode: Mode, isAtomic: Bool = true, rules: [Rule], ike: [IKEConnection] = []) {
     self.mode = mode
     self.isAtomic = isAtomic
     self.rules = rules
+    self.ike = ike
   }
 
   enum CodingKeys: String, CodingKey {
-    case mode, rules
+    case mode, rules, ike
     case isAtomic = "atomic"
   }
 
@@ -63,6 +68,7 @@ public struct RuleTransaction: Codable, Sendable {
     mode = try fields.decode(Mode.self, forKey: .mode)
     isAtomic = try fields.value(.isAtomic, default: true)
     rules = try fields.decode([Rule].self, forKey: .rules)
+    ike = try fields.value(.ike, default: [])
   }
 }
 
@@ -90,10 +96,12 @@ public struct LoadReport: Codable, Sendable, Hashable {
   /// Mode `replace`: what stood already.
   public var unchanged = 0
   public var failures: [Failure] = []
+  /// What the key daemon made of the transaction's `ike` rules, in their order; mode `delete`: those that were not there.
+  public var ike: [IKEConnectionStatus] = []
   public init() {}
 
   enum CodingKeys: String, CodingKey {
-    case unchanged, failures
+    case unchanged, failures, ike
     case sasAdded = "sas_added"
     case sasDeleted = "sas_deleted"
     case policiesAdded = "policies_added"

@@ -34,6 +34,8 @@ struct APIRoutes: Sendable {
       (.get, "/v1/routes", { _, _ in try json(await gateway.routes()) }),
       (.get, "/v1/neighbors", { _, _ in try json(await gateway.neighbors()) }),
       (.get, "/v1/engines", { _, _ in try json(await gateway.engines()) }),
+      (.get, "/v1/ike", { _, _ in try json(await gateway.keyDaemon()) }),
+      (.post, "/v1/ike", keyDaemon),
       (.get, "/v1/events", events),
       (.get, "/metrics", metrics),
       (.post, "/v1/load", { request, _ in try json(await gateway.load(try await rules(of: request))) }),
@@ -53,6 +55,12 @@ struct APIRoutes: Sendable {
     let reveal = try wantsKeys(request)
     if reveal { try await context.requireRoot(to: "see keys") }
     return try json(await gateway.securityAssociations(), revealKeys: reveal)
+  }
+
+  private func keyDaemon(_ request: Request, _ context: APIRequestContext) async throws -> Response {
+    let wish: KeyDaemonRequest = try await body(of: request)
+    if wish.path != nil { try await context.requireRoot(to: "name the file of a capture") }
+    return try json(await gateway.keyDaemon(wish))
   }
 
   private func metrics(_ request: Request, _ context: APIRequestContext) async throws -> Response {

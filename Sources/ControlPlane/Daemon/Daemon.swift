@@ -3,6 +3,7 @@ import ControlAPI
 import DPDK
 import DataPlane
 import Foundation
+import IKEControl
 import Logging
 
 /// A gateway as a process: starts it, waits for signals, stops it. Called on the main thread, which it keeps.
@@ -152,6 +153,10 @@ public struct Daemon {
         let rules = try IPsecConf.parse(file: file)
         for diagnostic in rules.diagnostics + rules.cautions { Self.complain("\(diagnostic)") }
         _ = try rules.transaction(allowWeak: configuration.allowWeak)
+        let agent = IKEAgent(.init(daemon: configuration.ike, runDirectory: configuration.runDirectory)) { _, _ in }
+        for status in agent.check(try rules.connections()) {
+          Self.complain("\(status.file): \(status.line): \(status.name): \(status.reason ?? "")")
+        }
       }
       return .stopped
     } catch let error as IPsecConfError {

@@ -6,6 +6,7 @@ import DPDK
 import DataPlane
 import Engines
 import Foundation
+import IKEControl
 import IPsec
 import KeyManagement
 import Logging
@@ -34,6 +35,9 @@ public final class Gateway: @unchecked Sendable {
   let journal: SequenceJournal
   var hostNetwork: HostNetwork?
   var keySockets: KeySockets?
+  /// Gives the key daemon the `ike` rules, on a thread of its own.
+  let ike: IKEAgent
+  var ikeCapture: IKECapture?
   /// Next hops that the data path waits for.
   var awaited: Set<NeighborKey> = []
   var linkStates: [Bool]
@@ -49,6 +53,8 @@ public final class Gateway: @unchecked Sendable {
     self.paths = paths
     self.loop = loop
     self.logger = logger
+    ike = IKEAgent(Self.ikeSettings(configuration, paths)) { level, text in logger.log(level: level.logLevel, "\(text)")
+    }
     directory = try RunDirectory(paths)
     eal = try EAL(Self.ealConfiguration(configuration, paths))
     logger.info("\(EAL.version): workers on cores \(eal.workers.map { String($0.core) }.joined(separator: ", "))")
@@ -136,6 +142,8 @@ public final class Gateway: @unchecked Sendable {
       paths: paths, database: database, loop: loop, configuration: configuration, logger: logger)
     try dataPlane.start()
     try attachHostPorts()
+    // The daemon speaks through the TAPs.
+    ike.start()
     startTimers()
     state = .running
     for port in dataPlane.ports { logger.info("\(port.summary)") }
@@ -146,6 +154,8 @@ public final class Gateway: @unchecked Sendable {
   public func stop() {
     state = .stopping
     events.finish()
+    ikeCapture?.stop()
+    ike.stop()
     keySockets?.stop()
     if let hostNetwork { loop.unwatch(hostNetwork.descriptor) }
     hostNetwork = nil

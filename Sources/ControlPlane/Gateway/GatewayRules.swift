@@ -2,6 +2,7 @@ import ConfigurationFiles
 import ControlAPI
 import Engines
 import Foundation
+import IKEControl
 import IPsec
 
 /// `ipsec.conf` and transactions of the control API, on the database. Control thread.
@@ -10,12 +11,14 @@ extension Gateway {
   func loadRules() throws { try applyRules(of: configuration) }
 
   func applyRules(of configuration: GatewayConfiguration) throws {
-    guard let file = configuration.ipsec else { return }
+    guard let file = configuration.ipsec else { return ike.replace([], settings: ikeSettings(configuration)) }
     let transaction: Transaction
+    let connections: [IKEConnection]
     do {
       let rules = try IPsecConf.parse(file: file)
       for diagnostic in rules.diagnostics + rules.cautions { logger.warning("\(diagnostic)") }
       transaction = try rules.transaction(allowWeak: configuration.allowWeak)
+      connections = try rules.connections()
     } catch {
       throw GatewayError.rules(error.diagnostics.map(\.description))
     }
@@ -26,8 +29,9 @@ extension Gateway {
     try checkWeak(change.addedSAs, allowed: configuration.allowWeak)
     try database.apply(change, origin: 0)
     try journal.adopt(database)
+    ike.replace(connections, settings: ikeSettings(configuration))
     logger.info(
-      "\(file): \(transaction.sas.count) SAs and \(transaction.policies.count) flows; added \(change.addedSAs.count) and \(change.addedPolicies.count), removed \(change.removedSAs.count) and \(change.removedPolicies.count)"
+      "\(file): \(transaction.sas.count) SAs and \(transaction.policies.count) flows; added \(change.addedSAs.count) and \(change.addedPolicies.count), removed \(change.removedSAs.count) and \(change.removedPolicies.count); \(connections.count) ike rules"
     )
   }
 
@@ -50,16 +54,23 @@ extension Gateway {
 
   // MARK: Transactions of the control API
 
+  /// The key daemon's part is ordered, and not done yet.
   func load(_ transaction: RuleTransaction) -> LoadReport {
-    switch transaction.mode {
-    case .replace: replace(transaction, isDry: false)
-    case .add, .delete: transaction.isAtomic ? loadTogether(transaction, isDry: false) : loadEach(transaction)
-    }
+    var report =
+      switch transaction.mode {
+      case .replace: replace(transaction, isDry: false)
+      case .add, .delete: transaction.isAtomic ? loadTogether(transaction, isDry: false) : loadEach(transaction)
+      }
+    if report.failures.isEmpty || !transaction.isAtomic { orderIKE(transaction, &report) }
+    return report
   }
 
   /// What `load` would say; nothing changes.
   func check(_ transaction: RuleTransaction) -> LoadReport {
-    transaction.mode == .replace ? replace(transaction, isDry: true) : loadTogether(transaction, isDry: true)
+    var report =
+      transaction.mode == .replace ? replace(transaction, isDry: true) : loadTogether(transaction, isDry: true)
+    report.ike = ike.check(transaction.ike)
+    return report
   }
 
   /// All or nothing.
@@ -262,6 +273,7 @@ extension Gateway {
     if old.onIKEExit != new.onIKEExit { changes.append("on-ike-exit") }
     if old.fragments != new.fragments { changes.append("fragments") }
     if old.allowWeak != new.allowWeak { changes.append("allow-weak") }
+    if old.ike != new.ike { changes.append("ike") }
     return changes
   }
 }

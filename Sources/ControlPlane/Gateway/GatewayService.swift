@@ -1,4 +1,5 @@
 import ControlAPI
+import IKEControl
 import IPsec
 
 /// The gateway as the API's server speaks to it: every call goes to the control thread and comes back.
@@ -40,7 +41,15 @@ public struct GatewayService: GatewayControl {
   public func engines() async throws(ControlError) -> [EngineStatus] { try await ask { $0.engineStatuses } }
 
   public func load(_ transaction: RuleTransaction) async throws(ControlError) -> LoadReport {
-    try await ask { $0.load(transaction) }
+    var report = try await ask { $0.load(transaction) }
+    guard !transaction.ike.isEmpty, report.failures.isEmpty || !transaction.isAtomic else { return report }
+    let status = await gateway.ike.settled()
+    if transaction.mode != .delete {
+      report.ike = transaction.ike.compactMap { rule in
+        status.connections.first { $0.name == rule.name && $0.peer == rule.peerName }
+      }
+    }
+    return report
   }
 
   public func check(_ transaction: RuleTransaction) async throws(ControlError) -> LoadReport {
@@ -51,7 +60,34 @@ public struct GatewayService: GatewayControl {
     try await ask { $0.flush(target) }
   }
 
-  public func reload() async throws(ControlError) -> ReloadReport { try await ask { $0.reload() } }
+  public func reload() async throws(ControlError) -> ReloadReport {
+    var report = try await ask { $0.reload() }
+    guard report.succeeded else { return report }
+    let status = await gateway.ike.settled()
+    if let waitingFor = status.waitingFor { report.messages.append("ike: waiting: \(waitingFor)") }
+    report.messages += status.problems.map { "ike: \($0)" }
+    report.messages += status.connections.filter { $0.state == .failed }.map {
+      "\($0.file): \($0.line): \($0.name): \($0.reason ?? "refused")"
+    }
+    return report
+  }
+
+  public func keyDaemon() async throws(ControlError) -> KeyDaemonStatus { try await ask { $0.keyDaemonStatus } }
+
+  public func keyDaemon(_ request: KeyDaemonRequest) async throws(ControlError) -> KeyDaemonStatus {
+    let refusal = try await ask { (gateway) -> ControlError? in
+      do throws(ControlError) {
+        try gateway.keyDaemon(request)
+        return nil
+      } catch {
+        return error
+      }
+    }
+    if let refusal { throw refusal }
+    if request.action == .reread { _ = await gateway.ike.settled() }
+    return try await ask { $0.keyDaemonStatus }
+  }
+
   public func events() async throws(ControlError) -> AsyncStream<GatewayEvent> {
     try await ask { $0.events.subscribe() }
   }

@@ -39,6 +39,7 @@ struct Check: ParsableCommand {
       guard report.failures.isEmpty else {
         throw RulesOptions.failure(report.failures, prepared, closing: "the gateway would refuse")
       }
+      try RulesOptions.report(report.ike, verbose: false)
     }
     let counts = prepared.transaction.rules.reduce(into: (sas: 0, flows: 0, bundles: 0)) { counts, rule in
       switch rule {

@@ -1,13 +1,16 @@
 import ArgumentParser
 import ConfigurationFiles
 import ControlAPI
+import IKEControl
 
 struct Load: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Makes the SAs and flows what an ipsec.conf says, all or none.",
     discussion: """
       What ipsec.conf or an earlier load had made and the file does not name goes, unless --add is given; SAs that stay \
-      unchanged keep their sequence numbers and replay windows. Rules of an ike kind are for a key daemon: see --fifo.
+      unchanged keep their sequence numbers and replay windows. gwd gives ike rules to the key daemon that gateway.yaml \
+      names, now or when it comes; one that the daemon refuses is named, and makes the exit status 1. With --fifo they go \
+      to an isakmpd instead.
       """)
 
   @OptionGroup var global: GlobalOptions
@@ -22,12 +25,12 @@ struct Load: ParsableCommand {
   func run() throws {
     let rules = try options.read()
     let prepared: RulesFile.Prepared
-    do { prepared = try rules.prepare(add ? .add : .replace, isAtomic: true) } catch {
+    do { prepared = try rules.prepare(add ? .add : .replace, isAtomic: true, ike: fifo == nil) } catch {
       throw RulesOptions.failure(error)
     }
     if noAction { return }
-    if !prepared.transaction.rules.isEmpty || !add { try send(prepared) }
-    try tellKeyDaemon(rules)
+    if !prepared.transaction.rules.isEmpty || !prepared.transaction.ike.isEmpty || !add { try send(prepared) }
+    try tellIsakmpd(rules)
   }
 
   private func send(_ prepared: RulesFile.Prepared) throws(Failure) {
@@ -42,18 +45,13 @@ struct Load: ParsableCommand {
       throw RulesOptions.failure(report.failures, prepared, closing: "nothing was changed")
     }
     if options.verbose > 0 { Terminal.standard.error("gwctl: \(Quantity.changes(report))") }
+    try RulesOptions.report(report.ike, verbose: options.verbose > 0)
   }
 
-  private func tellKeyDaemon(_ rules: RulesFile) throws(Failure) {
-    let ike = rules.ikeRules
-    guard !ike.isEmpty else { return }
-    guard let fifo else {
-      Terminal.standard.error(
-        "gwctl: \(Quantity.count(ike.count, "ike rule")) left to the key daemon; --fifo sends them")
-      return
-    }
-    for (rule, ike) in ike {
-      do { try IsakmpdFIFO.send(IKECommands(ike, options: PrintOptions(hostname: HostName.current)), to: fifo) } catch {
+  private func tellIsakmpd(_ rules: RulesFile) throws(Failure) {
+    guard let fifo else { return }
+    for (rule, ike) in rules.ikeRules {
+      do { try IsakmpdFIFO.send(IKECommands(ike, options: PrintOptions(hostname: IKEHost.name)), to: fifo) } catch {
         throw Failure(.failure, ["\(rule.file): \(rule.line): \(error.message)"])
       }
     }

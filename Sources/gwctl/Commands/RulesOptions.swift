@@ -1,6 +1,7 @@
 import ArgumentParser
 import ConfigurationFiles
 import ControlAPI
+import IKEControl
 
 /// What the commands that read an ipsec.conf have in common.
 struct RulesOptions: ParsableArguments {
@@ -28,7 +29,7 @@ struct RulesOptions: ParsableArguments {
     do { rules = try RulesFile(path: file, macros: definitions) } catch { throw Self.failure(error) }
     for caution in rules.conf.diagnostics + rules.conf.cautions { terminal.error(caution.text(program: "gwctl")) }
     let options = PrintOptions(
-      verbosity: min(verbose, 2), showsKeys: keys, deletes: deletes, hostname: HostName.current)
+      verbosity: min(verbose, 2), showsKeys: keys, deletes: deletes, hostname: IKEHost.name)
     let output = RulePrinter(options: options).output(rules.conf.echo)
     terminal.write(output.text)
     for diagnostic in output.diagnostics { terminal.error(diagnostic.text(program: "gwctl")) }
@@ -47,5 +48,21 @@ struct RulesOptions: ParsableArguments {
       Terminal.standard.error(place.map { "\($0.file): \($0.line): \(failure.reason)" } ?? failure.reason)
     }
     return Failure(.failure, [closing])
+  }
+
+  /// What the key daemon made of the `ike` rules.
+  static func report(_ connections: [IKEConnectionStatus], verbose: Bool) throws(Failure) {
+    let failed = connections.filter { $0.state == .failed }
+    let waiting = connections.filter { $0.state == .waiting }.count
+    for status in failed {
+      Terminal.standard.error("\(status.file): \(status.line): \(status.name): \(status.reason ?? "refused")")
+    }
+    if waiting > 0 {
+      Terminal.standard.error(
+        "gwctl: \(Quantity.count(waiting, "ike rule")) kept until the key daemon comes; see gwctl ike status")
+    } else if verbose && failed.isEmpty && !connections.isEmpty {
+      Terminal.standard.error("gwctl: \(Quantity.count(connections.count, "ike rule")) loaded")
+    }
+    guard failed.isEmpty else { throw Failure(.failure, ["the key daemon has not taken all ike rules"]) }
   }
 }

@@ -1,5 +1,6 @@
 import ConfigurationFiles
 import ControlAPI
+import IKEControl
 import IPsec
 
 /// OpenBSD's ipsecctl(8) over the control API: its options, its output, its messages and its exit status.
@@ -57,7 +58,7 @@ struct Ipsecctl {
   private func printOptions(_ options: IpsecctlOptions) -> PrintOptions {
     PrintOptions(
       verbosity: options.verbosity, showsKeys: options.showsKeys, collapses: options.collapses,
-      deletes: options.deletes, hostname: HostName.current)
+      deletes: options.deletes, hostname: IKEHost.name)
   }
 
   private func ask<Value>(
@@ -104,12 +105,13 @@ struct Ipsecctl {
 
   private func commit(_ rules: RulesFile, _ options: IpsecctlOptions) throws(Exit) -> Bool {
     let prepared: RulesFile.Prepared
-    do { prepared = try rules.prepare(options.deletes ? .delete : .add, isAtomic: false) } catch {
+    let fifo = options.fifo ?? IsakmpdFIFO.standing
+    do { prepared = try rules.prepare(options.deletes ? .delete : .add, isAtomic: false, ike: fifo == nil) } catch {
       for diagnostic in error.diagnostics { terminal.error(diagnostic.text(program: name)) }
       return false
     }
     var failed: [(number: Int, kind: String, reason: String)] = []
-    if !prepared.transaction.rules.isEmpty {
+    if !prepared.transaction.rules.isEmpty || !prepared.transaction.ike.isEmpty {
       let report = try ask("pfkey_init: failed to open PF_KEY socket") { client throws(ControlClientError) in
         try client.load(prepared.transaction)
       }
@@ -117,20 +119,33 @@ struct Ipsecctl {
       for failure in report.failures where failure.kind != .exists && prepared.sources.indices.contains(failure.rule) {
         failed.append((prepared.sources[failure.rule].number, "rule", "PF_KEY failed: \(Self.errorText(failure))"))
       }
-    }
-    for (rule, ike) in rules.ikeRules {
-      do {
-        try IsakmpdFIFO.send(IKECommands(ike, options: printOptions(options)), to: options.fifo)
-      } catch {
-        if error.isFatal { throw Exit(message: error.message) }
-        failed.append((rule.number, "ike rule", error.message))
+      // Rule and line tell which; the number is the rule's in the order of all.
+      let numbers = rules.ikeRules.map(\.rule)
+      for status in report.ike where status.state == .failed {
+        let number = numbers.first { $0.file == status.file && $0.line == status.line }?.number ?? 0
+        failed.append((number, "ike rule", "\(status.name): \(status.reason ?? "refused")"))
       }
     }
+    if let fifo { try tellIsakmpd(rules, fifo, options, &failed) }
     for failure in failed.sorted(by: { $0.number < $1.number }) {
       warn(failure.reason)
       warn("failed to \(options.deletes ? "delete" : "add") \(failure.kind) \(failure.number)")
     }
     return failed.isEmpty
+  }
+
+  private func tellIsakmpd(
+    _ rules: RulesFile, _ fifo: String, _ options: IpsecctlOptions,
+    _ failed: inout [(number: Int, kind: String, reason: String)]
+  ) throws(Exit) {
+    for (rule, ike) in rules.ikeRules {
+      do {
+        try IsakmpdFIFO.send(IKECommands(ike, options: printOptions(options)), to: fifo)
+      } catch {
+        if error.isFatal { throw Exit(message: error.message) }
+        failed.append((rule.number, "ike rule", error.message))
+      }
+    }
   }
 
   /// What strerror(3) says of the errno that PF_KEY answers with.

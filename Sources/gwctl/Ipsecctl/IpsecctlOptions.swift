@@ -11,7 +11,8 @@ struct IpsecctlOptions: Equatable {
   /// 0, 1 or 2.
   var verbosity = 0
   var rulesFile: String?
-  var fifo = "/var/run/isakmpd.fifo"
+  /// isakmpd's FIFO. Nil: OpenBSD's, where there is one; else gwd sees to `ike` rules.
+  var fifo: String?
   var listing: Listing?
   /// Of `-D`, as given.
   var macros: [String] = []

@@ -1,0 +1,65 @@
+import ConfigurationFiles
+
+/// What has become of an `ike` rule.
+public struct IKEConnectionStatus: Codable, Sendable, Hashable {
+  public enum State: String, Codable, Sendable {
+    /// No key daemon answers yet; it is tried again and again.
+    case waiting
+    case loaded
+    /// The daemon, or the gateway, refused: see `reason`.
+    case failed
+  }
+  public var name: String
+  public var peer: String
+  public var file: String
+  public var line: Int
+  public var state: State
+  /// `passive`, `active`, `dynamic`.
+  public var mode: String
+  /// Taken down by the operator: not asked for again until `connect`.
+  public var held: Bool
+  public var reason: String?
+
+  public init(_ connection: IKEConnection, _ state: State, reason: String? = nil, held: Bool = false) {
+    name = connection.name
+    peer = connection.peerName
+    file = connection.file
+    line = connection.line
+    mode = "\(connection.mode)"
+    self.state = state
+    self.reason = reason
+    self.held = held
+  }
+}
+
+/// The key daemon that gwd gives its `ike` rules to: `GET /v1/ike`.
+public struct KeyDaemonStatus: Codable, Sendable, Hashable {
+  /// `charon`, `iked` or `none`.
+  public var daemon: KeyDaemon.Kind
+  public var socketPath: String
+  /// Nil: it is there, or nothing is to be told to it.
+  public var waitingFor: String?
+  public var connections: [IKEConnectionStatus]
+  /// Certificates and keys that were not taken.
+  public var problems: [String]
+  /// The file that a capture of IKE goes to.
+  public var capture: String?
+
+  public init(
+    daemon: KeyDaemon.Kind, socketPath: String, waitingFor: String? = nil, connections: [IKEConnectionStatus] = [],
+    problems: [String] = [], capture: String? = nil
+  ) {
+    self.daemon = daemon
+    self.socketPath = socketPath
+    self.waitingFor = waitingFor
+    self.connections = connections
+    self.problems = problems
+    self.capture = capture
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case daemon, connections, problems, capture
+    case socketPath = "socket_path"
+    case waitingFor = "waiting_for"
+  }
+}
