@@ -40,6 +40,7 @@ charon-systemd {{
       flush_line = yes }} }}
   journal {{ default = -1 }}
 }}
+include {self.folder}/debug*.conf
 """, encoding="ascii")
         self.vici.unlink(missing_ok=True)
         shim = program("libikeshim.so")

@@ -14,6 +14,7 @@ struct Gwctl: ParsableCommand {
     version: "1.0.0",
     subcommands: [
       Show.self, Status.self, Load.self, Delete.self, Check.self, Flush.self, Reload.self, Monitor.self,
+      IKECommand.self,
     ])
 
   @OptionGroup var global: GlobalOptions

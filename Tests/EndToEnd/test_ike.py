@@ -1,10 +1,12 @@
 """ike rules of ipsec.conf: the gateway gives them to charon or iked, and gwctl ike is the operator's view of either."""
 
 import json
-import time
+import os
+import signal
 
+from lab.capture import tshark
 from lab.charon import Charon
-from lab.namespace import wait_for
+from lab.namespace import run, wait_for
 from lab.topology import GW1, GW2, HOST1, HOST2, LAN1, LAN2, TwoGateways, ping
 from support import EndToEndTest
 
@@ -20,7 +22,7 @@ remote_gw = "{remote}"
 remote_net = "{remote_net}"
 ike {mode} esp from $local_net to $remote_net peer $remote_gw \\
 \tmain auth hmac-sha2-256 enc aes-256 group modp2048 \\
-\t{quick} {options} \\
+\t{quick} {options.format(local=local, remote=remote)} \\
 \tpsk "a secret of the lab"
 """
 
@@ -80,6 +82,9 @@ class IKERulesTest(EndToEndTest):
         self.assertEqual(after["inner"], before["inner"], "inner packets in clear on the wire")
         self.assertGreaterEqual(after["esp_1to2"] - before["esp_1to2"], 2 * count)
 
+    def spis(self, gateway):
+        return {sa["spi"] for sa in gateway.associations()}
+
     def check(self, body):
         try:
             body()
@@ -124,3 +129,168 @@ class IKERulesTest(EndToEndTest):
             self.assertEqual(again.returncode, 1)
             self.assertIn("no such ike rule is loaded", again.stderr)
         self.check(body)
+
+    def test_operator(self):
+        """connect, report, rekey, delete, teardown, connect again, debug, reload, teardown --all, quit."""
+        def body():
+            gw1, gw2 = self.lab.gw1, self.lab.gw2
+            self.start_charons()
+            self.write(mode="passive")
+            self.load()
+            status = json.loads(self.ike(gw1, "status", "--json").stdout)
+            self.assertEqual([rule["state"] for rule in status["connections"]], ["loaded"])
+            self.assertIn("passive", self.ike(gw1, "status").stdout)
+            self.assertFalse(gw1.associations())
+            self.assertIn(f"{NAME1} is up\n", self.ike(gw1, "connect", NAME1, timeout=60).stdout)
+            self.assert_traffic()
+
+            report = self.report(gw1)
+            self.assertEqual([connection["name"] for connection in report["connections"]], [f"peer-{GW2}"])
+            sa, = report["sas"]
+            self.assertEqual((sa["state"], sa["local_host"], sa["remote_host"]), ("ESTABLISHED", GW1, GW2))
+            self.assertEqual(sa["transform"], "AES_CBC-256 HMAC_SHA2_256_128 PRF_HMAC_SHA2_256 MODP_2048")
+            self.assertTrue(sa["is_initiator"])
+            child, = sa["children"]
+            self.assertEqual((child["name"], child["state"], child["is_esn"]), (NAME1, "INSTALLED", True))
+            self.assertEqual(child["transform"], "AES_GCM_16-128")
+            self.assertGreater(child["rekey_seconds"], 900)
+            self.assertEqual({int(child["spi_in"], 16), int(child["spi_out"], 16)}, self.spis(gw1))
+            text = self.ike(gw1, "report").stdout
+            for part in (f"peer-{GW2} #", "ESTABLISHED IKEv2, initiator", f"{LAN1} to {LAN2}", "AES_GCM_16-128 ESN"):
+                self.assertIn(part, text)
+
+            before = self.spis(gw1)
+            self.ike(gw1, "rekey", NAME1)
+            wait_for(lambda: self.spis(gw1) and not before & self.spis(gw1), 20, "the child SA is replaced")
+            ike_spi = sa["initiator_spi"]
+            self.ike(gw1, "rekey", f"peer-{GW2}")
+            wait_for(lambda: [now["initiator_spi"] for now in self.report(gw1)["sas"] if now["state"] == "ESTABLISHED"]
+                     not in ([ike_spi], []), 20, "the IKE SA is replaced")
+            self.assert_traffic()
+
+            self.ike(gw1, "delete", "0x" + self.report(gw1)["sas"][0]["children"][0]["spi_in"])
+            wait_for(lambda: not gw1.associations() and not gw2.associations(), 20, "the child SA is deleted")
+            self.ike(gw1, "connect", f"peer-{GW2}", timeout=60)
+            self.established()
+            self.ike(gw1, "teardown", NAME1)
+            wait_for(lambda: not gw1.associations() and not gw2.associations(), 20, "the rule is torn down")
+            self.assertIn("torn down", self.ike(gw1, "status").stdout)
+            self.ike(gw1, "initiate", NAME1, timeout=60)
+            self.assertNotIn("torn down", self.ike(gw1, "status").stdout)
+
+            self.debug(gw1)
+            self.ike(gw1, "reload")
+            self.established()
+            self.ike(gw1, "teardown", "--all")
+            wait_for(lambda: not gw1.associations() and not gw2.associations(), 20, "everything is torn down")
+            self.ike(gw1, "quit")
+            self.assertEqual(self.daemons[0].process.wait(15), 0)
+            gone = self.ike(gw1, "report", check=False)
+            self.assertEqual(gone.returncode, 69)
+            self.assertIn("charon is not running? nobody answers at", gone.stderr)
+        self.check(body)
+
+    def debug(self, gateway):
+        charon = self.daemons[0]
+        settings = str(charon.folder / "debug.conf")
+        self.ike(gateway, "debug", "mgr", "2", "--settings", settings, "--logger", "filelog.main")
+        charon.swanctl("--list-sas")
+        wait_for(lambda: "[MGR]" in charon.log.read_text(errors="replace"), 10, "charon logs its manager")
+        self.ike(gateway, "debug", "off", "--settings", settings)
+        self.assertEqual(self.ike(gateway, "debug", "nonsense", "2", check=False).returncode, 64)
+
+    def test_refusals_are_named(self):
+        def body():
+            self.start_charons()
+            gw1 = self.lab.gw1
+            gw1.write_ipsec([f"ike passive esp from {LAN1} to {LAN2} peer {GW2} psk secret tag blue\n"])
+            refused = gw1.gwctl("load", gw1.ipsec, check=False)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("ipsec.conf: 1: " + NAME1 + ": tag blue: tags are for pf", refused.stderr)
+            unknown = self.ike(gw1, "connect", "nobody", check=False)
+            self.assertEqual(unknown.returncode, 1)
+            self.assertIn("charon has no connection nobody", unknown.stderr)
+        self.check(body)
+
+    def test_report_file_and_capture(self):
+        def body():
+            gw1 = self.lab.gw1
+            pcap = str(self.lab.folder / "ike.pcap")
+            self.ike(gw1, "capture", "start", pcap)
+            self.assertIn("under way", self.ike(gw1, "capture", "start", check=False).stderr)
+            self.start_charons()
+            self.write()
+            self.load()
+            self.established()
+            self.assertEqual(self.ike(gw1, "capture", "stop").stdout, pcap + "\n")
+            exchanges = tshark(pcap, "-T", "fields", "-e", "isakmp.exchangetype").split()
+            self.assertEqual(exchanges[:4], ["34", "34", "35", "35"], "IKE_SA_INIT and IKE_AUTH, there and back")
+            # What it is for: the file cannot be another's.
+            self.assertEqual(os.stat(pcap).st_mode & 0o777, 0o600)
+
+            report = gw1.run_dir / "gwd.report"
+            report.unlink(missing_ok=True)
+            os.kill(gw1.pid, signal.SIGUSR1)
+            wait_for(report.exists, 15, "the report is written")
+            text = report.read_text(encoding="utf-8")
+            spi, = [sa["spi"] for sa in gw1.associations() if sa["source"] == GW1]
+            for part in ("== Gateway ==", "== Ports ==", "== Flows: ", f"spi 0x{spi:08x}", "== Timers ==",
+                         "== Rules of ike: 1 ==", f"{NAME1} (peer-{GW2}), active, loaded", "== Key daemon: charon ==",
+                         f"peer-{GW2} #", "ESTABLISHED"):
+                self.assertIn(part, text)
+            self.assertNotIn("a secret of the lab", text)
+            self.assertEqual(os.stat(report).st_mode & 0o777, 0o600)
+        self.check(body)
+
+    def test_dead_peer_comes_back(self):
+        """charon of the other side is killed and started anew: the active side has the tunnel again."""
+        def body():
+            self.start_charons()
+            self.write(mode="dynamic", options="srcid {local} dstid {remote}")
+            self.load()
+            self.established()
+            self.assert_traffic()
+            old = self.spis(self.lab.gw1)
+            self.daemons[1].kill()
+            self.daemons[1].start()
+            wait_for(lambda: self.spis(self.lab.gw1) and not old & self.spis(self.lab.gw1), 60, "new SAs on gw1")
+            self.established()
+            self.assert_traffic()
+        self.check(body)
+
+    def test_certificates(self):
+        def body():
+            self.start_charons()
+            make_certificates(self.lab)
+            for gateway, ends in ((self.lab.gw1, (GW1, GW2, LAN1, LAN2, "gw1.example", "gw2.example")),
+                                  (self.lab.gw2, (GW2, GW1, LAN2, LAN1, "gw2.example", "gw1.example"))):
+                gateway.write_ipsec([
+                    f"ike esp from {ends[2]} to {ends[3]} local {ends[0]} peer {ends[1]} "
+                    f"main auth hmac-sha2-256 enc aes-256-gcm group ecp256 quick enc aes-256-gcm group ecp256 "
+                    f"srcid {ends[4]} dstid {ends[5]}\n"])
+            self.load()
+            self.established()
+            self.assert_traffic()
+            self.assertEqual(self.report(self.lab.gw1)["sas"][0]["remote_id"], "gw2.example")
+        self.check(body)
+
+
+def make_certificates(lab):
+    """An authority and a certificate for each gateway, in folders laid out as isakmpd's."""
+    authority = lab.folder / "authority"
+    authority.mkdir(exist_ok=True)
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 2,
+        "-subj", "/CN=authority of the lab", "-keyout", authority / "ca.key", "-out", authority / "ca.crt")
+    for gateway in (lab.gw1, lab.gw2):
+        folder, name = gateway.folder / "ike", f"{gateway.name}.example"
+        for kind in ("ca", "certs", "private"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        (folder / "ca" / "ca.crt").write_bytes((authority / "ca.crt").read_bytes())
+        key = folder / "private" / "local.key"
+        run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+            "-keyout", key, "-out", authority / f"{name}.csr")
+        os.chmod(key, 0o600)
+        (authority / "ext").write_text(f"subjectAltName=DNS:{name}\n", encoding="ascii")
+        run("openssl", "x509", "-req", "-days", 2, "-in", authority / f"{name}.csr", "-CA", authority / "ca.crt",
+            "-CAkey", authority / "ca.key", "-CAcreateserial", "-extfile", authority / "ext",
+            "-out", folder / "certs" / f"{name}.crt")

@@ -167,17 +167,4 @@ extension Gateway {
       return status
     }
   }
-
-  /// USR1, as isakmpd did: the state as JSON, in the run directory.
-  func writeReport() {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-    let path = paths.runDirectory + "/gwd.report"
-    do {
-      try encoder.encode(status).write(to: URL(fileURLWithPath: path), options: .atomic)
-      logger.notice("report written to \(path)")
-    } catch {
-      logger.error("\(path): \(error)")
-    }
-  }
 }

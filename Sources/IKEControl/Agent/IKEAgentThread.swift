@@ -168,9 +168,13 @@ final class IKEAgentThread {
       try PrivateFile.write(text, to: order.settings.ikedFile)
       let process = try ikectl.process() ?? 0
       if iked?.process != process || iked?.text != text {
-        // What is no longer wanted goes with its SAs; what stays is negotiated anew.
-        if iked != nil || !order.rules.isEmpty { try ikectl.run("load", order.settings.ikedFile) }
-        if let before = iked, before.process == process { try ikectl.run("reset", "sa") }
+        // iked ends the SAs of policies that are gone. A file without any it refuses.
+        if !configuration.policies.isEmpty {
+          try ikectl.run("load", order.settings.ikedFile)
+        } else if iked != nil {
+          try ikectl.run("reset", "policy")
+          try ikectl.run("reset", "sa")
+        }
         iked = (process, text)
         isWaiting = false
         for status in statuses(.loaded) where status.state == .failed {
@@ -206,27 +210,4 @@ final class IKEAgentThread {
 
 extension Credentials {
   static let none = Credentials(folder: "/nonexistent")
-}
-
-enum PrivateFile {
-  struct Failure: Error, CustomStringConvertible { let description: String }
-
-  /// Whole or not at all, for root's eyes.
-  static func write(_ text: String, to path: String) throws(Failure) {
-    let temporary = path + ".new"
-    unlink(temporary)
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
-    guard descriptor >= 0 else { throw Failure(description: "\(temporary): \(String(cString: strerror(errno)))") }
-    defer { close(descriptor) }
-    var bytes = Array(text.utf8)[...]
-    while !bytes.isEmpty {
-      let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-      if count < 0 && errno == EINTR { continue }
-      guard count > 0 else { throw Failure(description: "\(temporary): \(String(cString: strerror(errno)))") }
-      bytes = bytes.dropFirst(count)
-    }
-    guard rename(temporary, path) == 0 else {
-      throw Failure(description: "\(path): \(String(cString: strerror(errno)))")
-    }
-  }
 }

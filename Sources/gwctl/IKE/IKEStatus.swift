@@ -1,0 +1,28 @@
+import ArgumentParser
+import ControlAPI
+import IKEControl
+
+struct IKEStatus: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "status", abstract: "What gwd has made of the ike rules of ipsec.conf.")
+
+  @OptionGroup var global: GlobalOptions
+  @Flag(name: .long, help: "Print JSON as the API has it.") var json = false
+
+  func run() throws {
+    if json { return try global.printJSON("/v1/ike") }
+    let status = try global.ask { client throws(ControlClientError) in try client.keyDaemon() }
+    let terminal = Terminal.standard
+    terminal.write("\(status.daemon.rawValue) at \(status.socketPath)\n")
+    if let capture = status.capture { terminal.write("capture to \(capture)\n") }
+    if let waitingFor = status.waitingFor { terminal.write("waiting: \(waitingFor)\n") }
+    for problem in status.problems { terminal.write("warning: \(problem)\n") }
+    guard !status.connections.isEmpty else { return terminal.write("No ike rules\n") }
+    var table = Table(["rule": .left, "peer": .left, "mode": .left, "state": .left, "": .left])
+    for rule in status.connections {
+      let remark = rule.reason ?? (rule.held ? "torn down; gwctl ike connect brings it back" : "")
+      table.add(rule.name, rule.peer, rule.mode, rule.state.rawValue, remark)
+    }
+    terminal.write(table.text)
+  }
+}
