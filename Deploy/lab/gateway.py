@@ -111,7 +111,8 @@ class Gateway:
                  f"state-dir: {self.folder}/state"]
         settings = {"ike": f'{{daemon: charon, vici: "{self.folder}/charon/vici.sock", '
                            f'credentials: "{self.folder}/ike"}}', **self.settings}
-        lines += [f"{key}: {value}" for key, value in settings.items()]
+        # FOLDER in a setting is the gateway's own.
+        lines += [f"{key}: {value}".replace("FOLDER", str(self.folder)) for key, value in settings.items()]
         lines += ["ports:"]
         for port in self.ports:
             lines += port.yaml()

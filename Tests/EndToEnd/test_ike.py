@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import unittest
 
 from lab.capture import tshark
 from lab.charon import Charon
+from lab.iked import Iked
 from lab.namespace import run, wait_for
 from lab.topology import GW1, GW2, HOST1, HOST2, LAN1, LAN2, TwoGateways, ping
 from support import EndToEndTest
@@ -27,12 +29,14 @@ ike {mode} esp from $local_net to $remote_net peer $remote_gw \\
 """
 
 
-class IKERulesTest(EndToEndTest):
+class IKETest(EndToEndTest):
     """Two gateways; each test writes their ipsec.conf and brings the daemons when it wants them."""
+
+    ike_settings = {}
 
     @classmethod
     def setUpClass(cls):
-        cls.lab = TwoGateways(settings={"on-ike-exit": "flush"})
+        cls.lab = TwoGateways(settings={"on-ike-exit": "flush", **cls.ike_settings})
         cls.addClassCleanup(cls.lab.close)
         cls.lab.meter()
         cls.lab.gw1.start(wait=False)
@@ -48,12 +52,6 @@ class IKERulesTest(EndToEndTest):
             gateway.write_ipsec([])
             gateway.gwctl("load", gateway.ipsec)
             gateway.gwctl("flush")
-
-    def start_charons(self):
-        self.daemons = [Charon(self.lab.gw1), Charon(self.lab.gw2)]
-        for daemon in self.daemons:
-            self.addCleanup(daemon.stop)
-            daemon.start()
 
     def write(self, **options):
         self.lab.gw1.write_ipsec([eight_lines(GW1, GW2, LAN1, LAN2, **options)])
@@ -92,6 +90,16 @@ class IKERulesTest(EndToEndTest):
             for daemon in self.daemons:
                 error.add_note(daemon.log_tail())
             raise
+
+
+class CharonRulesTest(IKETest):
+    """The gateways' key daemon is charon."""
+
+    def start_charons(self):
+        self.daemons = [Charon(self.lab.gw1), Charon(self.lab.gw2)]
+        for daemon in self.daemons:
+            self.addCleanup(daemon.stop)
+            daemon.start()
 
     def test_tunnel_out_of_eight_lines(self):
         def body():
@@ -273,6 +281,71 @@ class IKERulesTest(EndToEndTest):
             self.assert_traffic()
             self.assertEqual(self.report(self.lab.gw1)["sas"][0]["remote_id"], "gw2.example")
         self.check(body)
+
+
+@unittest.skipUnless(os.path.exists("/usr/sbin/iked"), "OpenIKED is not installed (Deploy/install-dependencies test)")
+class IkedRulesTest(IKETest):
+    """The gateways' key daemon is iked: gwd writes its iked.conf and has it loaded."""
+
+    ike_settings = {"ike": '{daemon: iked, control: "FOLDER/iked/iked.sock"}'}
+
+    def start_ikeds(self):
+        # As Deploy/systemd has it: iked begins with the file that gwd wrote.
+        for gateway in (self.lab.gw2, self.lab.gw1):
+            daemon = Iked(gateway)
+            self.daemons.append(daemon)
+            self.addCleanup(daemon.stop)
+            daemon.start((gateway.run_dir / "iked.conf").read_text(encoding="utf-8"))
+
+    def test_operator(self):
+        """Rules before the daemon, report, teardown, connect, delete, quit."""
+        def body():
+            gw1, gw2 = self.lab.gw1, self.lab.gw2
+            self.write(quick="quick auth hmac-sha2-512 enc aes-256 group modp2048")
+            for done in self.load():
+                self.assertIn("kept until the key daemon comes", done.stderr)
+            self.start_ikeds()
+            self.established()
+            self.assert_traffic()
+            wait_for(lambda: self.states(gw1) == ["loaded"], 15, "gwd has found iked")
+
+            sa, = [sa for sa in self.report(gw1)["sas"] if sa["state"] == "ESTABLISHED"]
+            self.assertEqual((sa["name"], sa["local_host"], sa["remote_host"]), (f"peer-{GW2}", GW1, GW2))
+            self.assertIn(NAME1, [child["name"] for child in sa["children"]])
+            self.assertLessEqual({int(child["spi_in"], 16) for child in sa["children"]}, self.spis(gw1))
+            text = self.ike(gw1, "report").stdout
+            for part in ("iked, ", f"peer-{GW2} #", "ESTABLISHED IKEv2", f"{LAN1} to {LAN2}", "hmac-sha2-512"):
+                self.assertIn(part, text)
+
+            self.ike(gw1, "teardown", NAME1)
+            wait_for(lambda: not gw1.associations(), 20, "the rule is torn down")
+            self.ike(gw1, "connect", NAME1)
+            self.established()
+            self.assert_traffic()
+            self.ike(gw1, "debug", "all", "1")
+            self.assertEqual(self.ike(gw1, "rekey", NAME1, check=False).returncode, 1)
+            for gateway in (gw1, gw2):
+                gateway.gwctl("delete", gateway.ipsec)
+            for gateway in (gw1, gw2):
+                wait_for(lambda g=gateway: not g.associations(), 20, "the SAs are gone")
+            self.load()
+            self.established()
+            self.ike(gw1, "quit")
+            self.daemons[1].process.wait(15)
+            gone = self.ike(gw1, "report", check=False)
+            self.assertEqual(gone.returncode, 69)
+            self.assertIn("iked is not running? nobody answers at", gone.stderr)
+        self.check(body)
+
+    def states(self, gateway):
+        return [rule["state"] for rule in json.loads(self.ike(gateway, "status", "--json").stdout)["connections"]]
+
+    def test_what_iked_cannot_do_is_named(self):
+        gw1 = self.lab.gw1
+        self.write()
+        refused = gw1.gwctl("load", gw1.ipsec, check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("quick enc aes-128-gcm: iked on Linux does not have it for child SAs", refused.stderr)
 
 
 def make_certificates(lab):

@@ -56,13 +56,15 @@ public struct IkedConfiguration: Sendable {
         "from \(Self.end(rule.selector.source, rule.selector.sourcePorts)) to "
           + Self.end(rule.selector.destination, rule.selector.destinationPorts))
     }
-    lines.append("local \(rule.local.map { "\($0)" } ?? "any") peer \(rule.peer.map { "\($0)" } ?? "any")")
+    lines.append((rule.local.map { "local \($0) " } ?? "") + "peer \(rule.peer.map { "\($0)" } ?? "any")")
     if let transforms = try? Self.transforms(rule) {
       lines.append("ikesa \(transforms.ike)")
       lines.append("childsa \(transforms.child) noesn")
     }
     let ownName = rule.mode == .dynamic && !hostname.isEmpty ? hostname : nil
-    let source = rule.localIdentity.map(Self.identity) ?? ownName.map(Self.quoted) ?? rule.local.map { "\($0)" }
+    // Without srcid iked would use the host's name, and isakmpd the address that it speaks from.
+    let ownAddress = rule.local ?? rule.peer.flatMap(Route.source(to:))
+    let source = rule.localIdentity.map(Self.identity) ?? ownName.map(Self.quoted) ?? ownAddress.map { "\($0)" }
     let destination = rule.remoteIdentity.map(Self.identity) ?? rule.peer.map { "\($0)" }
     let ids = [source.map { "srcid \($0)" }, destination.map { "dstid \($0)" }].compactMap(\.self)
     if !ids.isEmpty { lines.append(ids.joined(separator: " ")) }
