@@ -3,7 +3,9 @@
 import argparse
 import atexit
 import fcntl
+import json
 import pathlib
+import secrets
 import shutil
 import signal
 import subprocess
@@ -11,7 +13,7 @@ import sys
 import threading
 
 from .capture import Capture, count_packets, tshark
-from .charon import Charon, connection
+from .charon import Charon
 from .gateway import program
 from .namespace import CommandFailed, remove_namespace, run, wait_for
 from .topology import GW1, GW2, HOST1, HOST2, LAN1, LAN2, TwoGateways, iperf3, ping
@@ -173,15 +175,35 @@ To end it: Deploy/quickstart --stop""")
         return ""
 
 
+def eight_lines(local_gw, local_net, remote_gw, remote_net, key):
+    """ipsec.conf of one side."""
+    return f"""\
+local_gw = "{local_gw}"
+local_net = "{local_net}"
+remote_gw = "{remote_gw}"
+remote_net = "{remote_net}"
+ike esp from {{ $local_net, $local_gw }} to {{ $remote_net, $remote_gw }} peer $remote_gw \\
+\tmain auth hmac-sha2-256 enc aes-256 group ecp256 \\
+\tquick enc aes-128-gcm group ecp256 \\
+\tpsk "{key}"
+"""
+
+
 class IKEQuickstart(Quickstart):
-    """A charon on each gateway makes the keys, and new ones while iperf3 runs."""
+    """Eight lines of ipsec.conf on each gateway; a charon beside it makes the keys, and new ones while iperf3 runs."""
 
     allowed = "ESP, ARP nor IKE (UDP 500, 4500)"
     strange_filter = "not ip proto 50 and not arp and not (udp and (port 500 or port 4500))"
+    rule = f"from-{LAN1}-to-{LAN2}"
 
     def start(self):
-        heading("Two gateways, an IKE daemon (strongSwan's charon) beside each")
+        heading("Two gateways, each with eight lines of ipsec.conf and an IKE daemon (strongSwan's charon) beside it")
         one, two = self.lab.gw1, self.lab.gw2
+        key = secrets.token_hex(16)
+        one.write_ipsec([eight_lines(GW1, LAN1, GW2, LAN2, key)])
+        two.write_ipsec([eight_lines(GW2, LAN2, GW1, LAN1, key)])
+        for line in one.ipsec.read_text(encoding="ascii").replace(key, "...").splitlines():
+            say(line.expandtabs(4))
         one.start(wait=False)
         two.start(wait=False)
         one.wait_ready()
@@ -189,35 +211,41 @@ class IKEQuickstart(Quickstart):
         self.introduce()
         self.ike = Capture(self.lab.inet, "to-gw1", self.lab.folder / "ike.pcap", "udp and (port 500 or port 4500)")
         self.charons = [Charon(one).start(), Charon(two).start()]
-        self.charons[0].load(connection(GW1, GW2, LAN1, LAN2))
-        self.charons[1].load(connection(GW2, GW1, LAN2, LAN1))
         for charon in self.charons:
-            say(f"{charon.gateway.name}: charon, process {charon.process.pid}, over {charon.gateway.run_dir}/xfrm.sock")
-        self.charons[0].initiate()
-        say("CHILD SA `net` is up: AES-GCM-128 with extended sequence numbers (ESN)")
+            say(f"{charon.gateway.name}: charon, process {charon.process.pid}, over {charon.gateway.run_dir}/xfrm.sock;"
+                " gwd gives it the ike rules")
+        wait_for(lambda: all(self.pair(gateway) for gateway in (one, two)), 60, "the tunnel")
+        say("the tunnel is up: AES-GCM-128 with extended sequence numbers (ESN)")
         say(f"gw1: {self.spis()}")
+        heading("gw1: gwctl ike report")
+        print(one.gwctl("ike", "report").stdout, end="")
 
-    def pair(self):
-        """The newest SPIs of gw1: out, in."""
-        found = {}
-        for sa in sorted(self.lab.gw1.associations(), key=lambda sa: sa["usage"]["added_seconds"]):
-            if sa["state"] == "mature":
-                found[sa["source"]] = sa["spi"]
-        return found.get(GW1), found.get(GW2)
+    def pair(self, gateway=None):
+        """The SPIs of the rule between the LANs, as charon has them: out, in; None while there are none."""
+        gateway = gateway or self.lab.gw1
+        rule = self.rule if gateway is self.lab.gw1 else f"from-{LAN2}-to-{LAN1}"
+        done = gateway.gwctl("ike", "report", "--json", check=False)
+        found = [child for sa in (json.loads(done.stdout)["sas"] if done.returncode == 0 else [])
+                 for child in sa["children"] if child["name"] == rule and child["state"] == "INSTALLED"]
+        if not found:
+            return None
+        # The newest: its number is the highest.
+        newest = max(found, key=lambda child: int(child["id"]))
+        return int(newest["spi_out"], 16), int(newest["spi_in"], 16)
 
     def spis(self):
         out, back = self.pair()
         return f"SPI out 0x{out:08x}, in 0x{back:08x}"
 
     def transfer(self, options, arrow):
-        """Half way through, charon rekeys the CHILD SA."""
+        """Half way through, the operator has the SAs replaced."""
         before, failures = self.pair(), []
         say(f"{arrow} begins: {self.spis()}")
 
         def rekey():
             try:
-                self.charons[0].swanctl("--rekey", "--child", "net")
-                wait_for(lambda: not set(before) & set(self.pair()), 10, "the CHILD SA is rekeyed")
+                self.lab.gw1.gwctl("ike", "rekey", self.rule)
+                wait_for(lambda: not set(before) & set(self.pair() or before), 15, "the SAs are replaced")
             except (CommandFailed, OSError) as error:
                 failures.append(error)
         timer = threading.Timer(self.seconds / 2, rekey)
@@ -229,7 +257,7 @@ class IKEQuickstart(Quickstart):
         if failures:
             raise failures[0]
         slowest = min(item["sum"]["bits_per_second"] for item in report["intervals"])
-        say(f"rekeyed meanwhile:    {self.spis()}; the slowest second had {slowest / 1e6:,.0f} Mbit/s")
+        say(f"gwctl ike rekey meanwhile: {self.spis()}; the slowest second had {slowest / 1e6:,.0f} Mbit/s")
         return report
 
     def wire(self):
@@ -250,15 +278,20 @@ class IKEQuickstart(Quickstart):
                 raise Failed("the SA counters do not agree")
         self.drops()
 
+    def databases(self):
+        heading("gw1: gwctl show flow; gwctl show sa; gwctl ike status")
+        for words in (("show", "flow"), ("show", "sa"), ("ike", "status")):
+            print(self.lab.gw1.gwctl(*words).stdout, end="")
+
     def more_to_play(self):
-        charon = self.charons[0]
-        return (f"\n   STRONGSWAN_CONF={charon.settings} swanctl --list-sas --uri unix://{charon.vici}"
-                "        (also: --rekey --child net; --terminate --ike gw)")
+        charon, run1 = self.charons[0], self.lab.gw1.run_dir
+        return (f"\n   {program('gwctl')} --run-dir {run1} ike report        (also: ike rekey, teardown, connect {self.rule})"
+                f"\n   STRONGSWAN_CONF={charon.settings} swanctl --list-sas --uri unix://{charon.vici}")
 
 
 def main():
     parser = argparse.ArgumentParser(prog="quickstart")
-    parser.add_argument("--keys", choices=["static", "ike"], default="static")
+    parser.add_argument("--keys", choices=["static", "ike"], default="ike")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--stop", action="store_true")
     parser.add_argument("--seconds", type=int, default=10)
