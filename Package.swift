@@ -147,7 +147,7 @@ if let fuzzer = Context.environment["GW_FUZZ"], !fuzzer.isEmpty {
       ],
       path: "Tests",
       sources: ["Fuzz/Sources"] + ["TestEAL", "TestGateway", "Pair", "Packets"].map { "DataPlaneTests/\($0).swift" },
-      swiftSettings: dpdk + [.unsafeFlags(["-parse-as-library"])],
+      swiftSettings: dpdk + [.unsafeFlags(["-parse-as-library", "-sanitize=fuzzer"])],
       linkerSettings: [.unsafeFlags([fuzzer]), .linkedLibrary("stdc++")]),
   ]
 }

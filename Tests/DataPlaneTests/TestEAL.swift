@@ -1,7 +1,6 @@
 import CDPDK
 import DPDK
 import Foundation
-import Testing
 
 @testable import DataPlane
 
@@ -44,6 +43,3 @@ enum TestEAL {
       eal: eal, configuration: configuration, port: port, pools: pools, host: host, plan: plan, hostRing: ring)
   }
 }
-
-/// EAL, pools and rings are the process's: one test at a time.
-@Suite(.serialized) enum DataPlaneTests {}

@@ -74,6 +74,26 @@ struct FuzzTests {
     return messages
   }()
 
+  /// What Tests/Fuzz begins with: `GW_FUZZ_SEEDS` names the directory.
+  @Test(.enabled(if: environment["GW_FUZZ_SEEDS"] != nil)) func writeSeeds() throws {
+    let directory = URL(filePath: Self.environment["GW_FUZZ_SEEDS"] ?? "")
+    func save(_ datagrams: [[UInt8]], _ target: String, _ name: String) throws {
+      let folder = directory.appending(path: target)
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      let blocks = datagrams.flatMap { [UInt8($0.count >> 8), UInt8($0.count & 255)] + $0 }
+      try Data(blocks).write(to: folder.appending(path: "seed-\(name)"))
+    }
+    for (index, message) in Self.xfrm.enumerated() { try save([message], "xfrm", "\(index)") }
+    try save(Self.xfrm, "xfrm", "all")
+    for dialect in PFKeyDialect.allCases {
+      let greeting: [UInt8] = [2, 0, 0, dialect.rawValue, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+      for (index, message) in Self.pfkey.enumerated() {
+        try save([greeting, message], "pfkey", "\(dialect)-\(index)")
+      }
+      try save([greeting] + Self.pfkey, "pfkey", "\(dialect)-all")
+    }
+  }
+
   private func mutate(_ message: [UInt8], _ generator: inout Generator) -> [UInt8] {
     var bytes = message
     for _ in 0..<Int.random(in: 1...4, using: &generator) {
