@@ -263,6 +263,79 @@ import Wire
     #expect(try #require(test.gwSA(1000)).pointee.sequence > 40)
   }
 
+  @Test func aKeyThatComesBackGoesOnCounting() throws {
+    let test = TestDatabase()
+    var sa = TestDatabase.sa(1000)
+    try test.database.add(sa, origin: 1)
+    try #require(test.gwSA(1000)).sequenceAtomic.pointee.store(500, ordering: .relaxed)
+    // Deleted and added under another SPI by another client, as part of a change, after a flush.
+    try test.database.delete(sa.identifier, origin: 1)
+    sa.spi = 1001
+    try test.database.add(sa, origin: 2)
+    let second = try #require(test.gwSA(1001)).pointee.sequence
+    #expect(second >= 500 + SecurityDatabase.sequenceSkip)
+    var change = ConfigurationChange()
+    change.removedSAs = [sa.identifier]
+    change.addedSAs = [sa]
+    try test.database.apply(change, origin: 0)
+    let third = try #require(test.gwSA(1001)).pointee.sequence
+    #expect(third > second)
+    test.database.flushSAs(nil, owner: nil, origin: 0)
+    // A larval SA that is completed with it.
+    var larval = sa
+    larval.spi = try test.database.allocateSPI(sa, in: 3000...3000, origin: 2)
+    try test.database.update(larval, origin: 2)
+    #expect(try #require(test.gwSA(3000)).pointee.sequence > third)
+    // Another key begins at the beginning, as does a cipher that has no such nonces.
+    var other = TestDatabase.sa(1002)
+    other.transform.encryptionKey = SecretBytes(Array(repeating: 0x12, count: 20))
+    try test.database.add(other, origin: 0)
+    #expect(try #require(test.gwSA(1002)).pointee.sequence == 0)
+    for _ in 0..<2 {
+      other.spi = 1003
+      other.transform = CryptoTransform(
+        encryption: .aesCBC, encryptionKey: SecretBytes(Array(repeating: 1, count: 16)), authentication: .hmacSHA256,
+        authenticationKey: SecretBytes(Array(repeating: 2, count: 32)))
+      try test.database.add(other, origin: 0)
+      #expect(try #require(test.gwSA(1003)).pointee.sequence == 0)
+      try test.database.delete(other.identifier, origin: 0)
+    }
+  }
+
+  @Test func keyHistoryIsBoundedAndForgets() {
+    var history = KeyHistory()
+    func sa(_ index: Int) -> SAParameters {
+      var sa = TestDatabase.sa(1000)
+      sa.transform.encryptionKey = SecretBytes((0..<20).map { UInt8(truncatingIfNeeded: index >> (8 * min($0, 7))) })
+      return sa
+    }
+    for index in 0...KeyHistory.limit {
+      history.remember(sa(index), number: UInt64(index) + 1, now: 10)
+    }
+    #expect(history.count == KeyHistory.limit)
+    #expect(history.number(sa(0), now: 10) == 0 && history.number(sa(1), now: 10) == 2)
+    history.remember(sa(1), number: 1, now: 20)
+    #expect(history.number(sa(1), now: 19 + KeyHistory.seconds) == 2)
+    #expect(history.number(sa(2), now: 10 + KeyHistory.seconds) == 0)
+    history.remember(sa(3), number: 9, now: 20 + KeyHistory.seconds)
+    #expect(history.count == 1)
+  }
+
+  @Test func sequenceNumbersNearTheEndAreRefused() throws {
+    let test = TestDatabase()
+    var sa = TestDatabase.sa(1000)
+    sa.sequence = .max
+    #expect(throws: DatabaseError.self) { try test.database.add(sa, origin: 0) }
+    sa.sequence = 1 << 63
+    try test.database.add(sa, origin: 0)
+    #expect(throws: DatabaseError.self) {
+      try test.database.setSequence(sa.identifier, sequence: .max, replayHighest: 0)
+    }
+    sa.hard.bytes = 1
+    try test.database.update(sa, origin: 0)
+    #expect(test.record(1000)?.sequence == 1 << 63 + SecurityDatabase.sequenceSkip)
+  }
+
   /// Adds, deletes and updates by chance; at the end nothing is left over.
   @Test func randomLifeLeavesNothing() throws {
     var random = SeededGenerator()

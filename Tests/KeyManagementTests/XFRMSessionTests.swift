@@ -205,15 +205,36 @@ struct XFRMSessionTests {
     #expect(replay.inSequence == 70 && replay.bitmap == [1 << 5 | 1 << 3, 0])
   }
 
-  /// An SA that is deleted and added again with its key does not repeat nonces.
+  /// An SA that is deleted and added again with its key does not repeat nonces, on whichever socket.
   @Test func noncesAreNotRepeated() throws {
-    let probe = XFRMProbe()
-    _ = probe.send(Charon.newSA(0xc000_0001))
+    let store = SecurityDatabase(engine: OpenSSLEngine(), workers: 1, reclaimer: ImmediateReclaimer(), now: 1)
+    let xfrm = XFRMService(store: store).makeSession(owner: .xfrm(1), origin: 1) { _, _ in }
+    let pfkey = PFKeyService(store: store).makeSession(owner: .pfkey(2), origin: 2) { _, _ in }
+    func send(_ session: any KeySession, _ datagram: [UInt8]) { datagram.withUnsafeBytes { session.receive($0) } }
     let id = SAIdentifier(spi: 0xc000_0001, destination: Charon.b)
-    probe.store.sas[id]?.sequence = 5000
-    #expect(netlinkError(probe.send(Charon.id(.deleteSA, id.spi, to: Charon.b)).first) == 0)
-    #expect(netlinkError(probe.send(Charon.newSA(id.spi)).first) == 0)
-    #expect(try #require(probe.store.record(id)).parameters.sequence > 5000)
+    send(xfrm, Charon.newSA(id.spi))
+    let key = try #require(store.record(id)).parameters.transform.encryptionKey
+    try store.setSequence(id, sequence: 5000, replayHighest: 0)
+    send(xfrm, Charon.id(.deleteSA, id.spi, to: Charon.b))
+    #expect(store.record(id) == nil)
+    send(xfrm, Charon.newSA(id.spi))
+    let second = try #require(store.record(id)).sequence
+    #expect(second > 5000)
+    send(xfrm, Charon.id(.deleteSA, id.spi, to: Charon.b))
+    let message = PFKeyProbe.message(.add) { builder in
+      builder.pfkeyExtension(.sa) { builder in
+        var sa = PFKeySA()
+        (sa.spi, sa.replay, sa.encryption) = (0x2000, 64, 20)
+        sa.encode(into: &builder)
+      }
+      Iked.appendSA2(mode: 2, to: &builder)
+      Iked.append(.source, Charon.a, to: &builder)
+      Iked.append(.destination, Charon.b, to: &builder)
+      Iked.appendKey(.encryptionKey, Array(key.bytes), to: &builder)
+    }
+    send(pfkey, message)
+    let third = try #require(store.record(SAIdentifier(spi: 0x2000, destination: Charon.b)))
+    #expect(third.parameters.transform.encryption == .aesGCM16 && third.sequence > second)
   }
 
   @Test func migration() throws {

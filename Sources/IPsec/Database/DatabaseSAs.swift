@@ -96,6 +96,7 @@ extension SecurityDatabase {
     _ id: SAIdentifier, sequence: UInt64, replayHighest: UInt64
   ) throws(DatabaseError) {
     guard let entry = find(id), let sa = entry.sa else { throw .notFound("SA \(id)") }
+    try SAFactory.validate(sequence: sequence)
     // Forward only: a number that was given out is never given out again, one that was seen never accepted again.
     if entry.isInbound {
       ReplayWindow.advance(sa, to: replayHighest)
@@ -176,6 +177,7 @@ extension SecurityDatabase {
   /// Publishes what `prepare` made, binds it and sets its timer.
   func install(_ entry: SAEntry) {
     guard let sa = entry.sa else { return }
+    if !entry.isInbound { sa.pointee.sequence = max(sa.pointee.sequence, keys.number(entry.parameters, now: now)) }
     entries[entry.serial] = entry
     if entry.parameters.saProtocol == .ipip { named[entry.identifier] = entry }
     // Outbound IPIP is never looked up by packets.
@@ -200,6 +202,10 @@ extension SecurityDatabase {
     guard let sa = entry.sa else { return }
     entry.state = .dead
     sa.statusAtomic.pointee.bitwiseOr(GW_SA_STOPPED.rawValue, ordering: .releasing)
+    if !entry.isInbound {
+      let used = sa.sequenceAtomic.pointee.load(ordering: .relaxed)
+      keys.remember(entry.parameters, number: used &+ Self.sequenceSkip, now: now)
+    }
     wheel.cancel(entry)
     entries[entry.serial] = nil
     if entry.parameters.saProtocol == .ipip { named[entry.identifier] = nil }

@@ -24,6 +24,7 @@ struct SAFactory {
       throw .invalid("source \(p.source) and destination \(p.destination) differ in family")
     }
     guard !p.destination.isUnspecified else { throw .invalid("an SA needs a destination") }
+    try validate(sequence: p.sequence)
     switch p.saProtocol {
     case .esp, .ah:
       guard p.spi > 255 else { throw .invalid("SPI \(p.spi) is reserved (RFC 4303 2.1)") }
@@ -40,6 +41,11 @@ struct SAFactory {
     if let selector = p.selector, selector.source.family != selector.destination.family {
       throw .invalid("the selector's source and destination differ in family")
     }
+  }
+
+  /// So far that no counter comes round by what is added to it, packets and margins.
+  static func validate(sequence: UInt64) throws(DatabaseError) {
+    guard sequence <= 1 << 63 else { throw .invalid("an SA cannot begin at sequence number \(sequence)") }
   }
 
   /// A key schedule; nil for protocols that have no keys.

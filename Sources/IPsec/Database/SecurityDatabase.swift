@@ -43,6 +43,7 @@ public final class SecurityDatabase: SecurityStore {
   private var lastPolicyNumber: UInt32 = 0
 
   var acquires = AcquireTable()
+  var keys = KeyHistory()
 
   private var handlers: [(token: Int, handler: (DatabaseEvent, UInt64) -> Void)] = []
   private var lastToken = 0

@@ -11,7 +11,6 @@ public final class XFRMService {
   private var policyRemnants: [UInt32: XFRMPolicyRemnant] = [:]
   private var token: Int?
   private let mappings = MappingThrottle()
-  private let sequences = SequenceMemory()
 
   /// Whose request is being carried out: multicasts carry its number and port, as the kernel's do.
   var requester = (sequence: UInt32(0), port: UInt32(0))
@@ -79,9 +78,6 @@ public final class XFRMService {
 
   func keep(_ remnant: XFRMPolicyRemnant, forPolicy index: UInt32) { policyRemnants[index] = remnant }
 
-  /// Raises the sequence number of an SA whose key was in use a moment ago under another name.
-  func protectNonces(_ parameters: inout SAParameters) { sequences.advance(&parameters) }
-
   // MARK: Events
 
   /// Multicasts go out first: they still show what the client set.
@@ -89,7 +85,6 @@ public final class XFRMService {
     announce(event)
     switch event {
     case .saDeleted(let record), .saExpired(let record, hard: true):
-      sequences.remember(record)
       remnants[record.parameters.identifier] = nil
     case .sasFlushed(let saProtocol):
       remnants = remnants.filter { id, _ in

@@ -102,7 +102,6 @@ extension XFRMSession {
       }
       let old = record.parameters.identifier
       try refusing { () throws(DatabaseError) in try service.store.delete(old, origin: origin) }
-      service.protectNonces(&sa)
       try service.keeping(remnant, for: sa.identifier) { () throws(DatabaseError) in
         try service.store.add(sa, origin: origin)
       }

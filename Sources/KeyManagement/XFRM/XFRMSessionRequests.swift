@@ -53,15 +53,13 @@ extension XFRMSession {
 
   private func addSA(_ info: XFRMSAInfo, _ attributes: XFRMAttributes) throws(KeyRefusal) {
     let reading = XFRMSAReading(info: info, attributes: attributes, policy: service.policy, owner: owner)
-    var (sa, remnant) = try reading.sa()
-    service.protectNonces(&sa)
+    let (sa, remnant) = try reading.sa()
     try service.keeping(remnant, for: sa.identifier) { () throws(DatabaseError) in try store.add(sa, origin: origin) }
   }
 
   private func updateSA(_ info: XFRMSAInfo, _ attributes: XFRMAttributes) throws(KeyRefusal) {
     let reading = XFRMSAReading(info: info, attributes: attributes, policy: service.policy, owner: owner)
-    var (sa, remnant) = try reading.sa()
-    service.protectNonces(&sa)
+    let (sa, remnant) = try reading.sa()
     try service.keeping(remnant, for: sa.identifier) { () throws(DatabaseError) in try store.update(sa, origin: origin)
     }
   }
