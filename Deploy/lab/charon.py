@@ -7,15 +7,17 @@ import subprocess
 from .gateway import program, write_private
 from .namespace import CommandFailed, run, stop_process, wait_for
 
-PLUGINS = ("nonce aes sha1 sha2 hmac kdf gcm ccm ctr cmac xcbc chapoly gmp curve25519 openssl random x509 pubkey pem "
-           "pkcs1 kernel-netlink socket-default vici updown counters")
+PLUGINS = ("nonce aes sha1 sha2 hmac kdf gcm xcbc gmp openssl random x509 pubkey pem "
+           "pkcs1 pkcs8 kernel-netlink socket-default vici updown counters")
 
 
 class Charon:
     """One charon in a gateway's namespace: its settings, log and VICI socket lie in the gateway's folder."""
 
-    def __init__(self, gateway):
+    def __init__(self, gateway, settings=""):
+        """`settings`: more of strongswan.conf's, within charon-systemd."""
         self.gateway = gateway
+        self.more_settings = settings
         self.folder = pathlib.Path(gateway.folder) / "charon"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "charon.log"
@@ -33,6 +35,7 @@ charon-systemd {{
   install_routes = no
   retransmit_tries = 3
   retransmit_timeout = 1.0
+  {self.more_settings}
   plugins {{ vici {{ socket = unix://{self.vici} }} }}
   filelog {{ main {{ path = {self.log}
       default = 1
@@ -78,16 +81,31 @@ include {self.folder}/debug*.conf
         self.process.kill()
         self.process.wait()
 
+    def log_text(self):
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+
     def log_tail(self, lines=25):
         text = ""
         for file in (self.folder / "output", self.log):
             if file.exists():
-                text += "\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]) + "\n"
+                said = file.read_text(encoding="utf-8", errors="replace").splitlines()
+                text += "\n".join([line for line in said if "[LIB]" not in line][-lines:]) + "\n"
         return text
 
 
-def connection(local, remote, local_ts, remote_ts, esp="aes128gcm16-esn", mode="tunnel", child_options="", options=""):
-    """swanctl.conf of one side of a pre-shared key connection `gw` with one child `net`."""
+def connection(local, remote, local_ts, remote_ts, esp="aes128gcm16-esn", mode="tunnel", child_options="", options="",
+               local_id=None, remote_id=None, certificate=None):
+    """swanctl.conf of one side of a connection `gw` with one child `net`: a pre-shared key, or a `certificate` (a file
+    of the folder x509 beside it), the peer then known by its name alone. Identities are the addresses by default."""
+    local_id, remote_id = local_id or local, remote_id or remote
+    auth = "pubkey" if certificate else "psk"
+    certificates = f"certs = {certificate}" if certificate else ""
+    secrets = "" if certificate else f"""
+secrets {{ ike-gw {{
+  id-1 = {local_id}
+  id-2 = {remote_id}
+  secret = "a secret of the lab" }} }}
+"""
     return f"""
 connections {{
   gw {{
@@ -97,10 +115,11 @@ connections {{
     proposals = aes256gcm16-prfsha256-ecp256
     dpd_delay = 2s
     {options}
-    local {{ auth = psk
-      id = {local} }}
-    remote {{ auth = psk
-      id = {remote} }}
+    local {{ auth = {auth}
+      {certificates}
+      id = {local_id} }}
+    remote {{ auth = {auth}
+      id = {remote_id} }}
     children {{
       net {{
         local_ts = {local_ts}
@@ -112,8 +131,4 @@ connections {{
     }}
   }}
 }}
-secrets {{ ike-gw {{
-  id-1 = {local}
-  id-2 = {remote}
-  secret = "a secret of the lab" }} }}
-"""
+{secrets}"""

@@ -17,6 +17,12 @@ HOST1, HOST2 = "192.168.60.10", "172.20.1.10"
 GW1_LAN, GW2_LAN = "192.168.60.1", "172.20.1.1"
 GW1, GW2 = "202.245.63.218", "200.69.110.71"
 ROUTER1, ROUTER2 = "202.245.63.1", "200.69.110.1"
+# With ipv6=True: the same places in IPv6.
+LAN1_V6, LAN2_V6 = "2001:db8:60::/64", "2001:db8:20::/64"
+HOST1_V6, HOST2_V6 = "2001:db8:60::10", "2001:db8:20::10"
+GW1_LAN_V6, GW2_LAN_V6 = "2001:db8:60::1", "2001:db8:20::1"
+GW1_V6, GW2_V6 = "2001:db8:1::218", "2001:db8:2::71"
+ROUTER1_V6, ROUTER2_V6 = "2001:db8:1::1", "2001:db8:2::1"
 SPI_1TO2, SPI_2TO1 = 0xAF79DEF1, 0x2D2148AB
 
 
@@ -99,6 +105,9 @@ class TwoGateways(Lab):
             first, second = worker_cores()
             self.gw1 = self._gateway("gw1", GW1, GW1_LAN, "200.69.110.0/24", ROUTER1, first, settings, wan_mtu, host)
             self.gw2 = self._gateway("gw2", GW2, GW2_LAN, "202.245.63.0/24", ROUTER2, second, settings, wan_mtu, host)
+            if ipv6:
+                self._ipv6(self.gw1, GW1_V6, GW1_LAN_V6, "2001:db8:2::/64", LAN2_V6, ROUTER1_V6)
+                self._ipv6(self.gw2, GW2_V6, GW2_LAN_V6, "2001:db8:1::/64", LAN1_V6, ROUTER2_V6)
             self.sa = StaticSA(GW1, GW2, SPI_1TO2, SPI_2TO1)
         except BaseException:
             self.close()
@@ -121,6 +130,19 @@ class TwoGateways(Lab):
         self.lan2.route("default", GW2_LAN)
         self.inet.address("to-gw1", f"{ROUTER1}/24")
         self.inet.address("to-gw2", f"{ROUTER2}/24")
+        if ipv6:
+            self.lan1.address("eth0", f"{HOST1_V6}/64")
+            self.lan1.route("default", GW1_LAN_V6)
+            self.lan2.address("eth0", f"{HOST2_V6}/64")
+            self.lan2.route("default", GW2_LAN_V6)
+            self.inet.address("to-gw1", f"{ROUTER1_V6}/64")
+            self.inet.address("to-gw2", f"{ROUTER2_V6}/64")
+
+    @staticmethod
+    def _ipv6(gateway, wan, lan, far, far_lan, router):
+        gateway.ports[0].addresses.append(f"{wan}/64")
+        gateway.ports[1].addresses.append(f"{lan}/64")
+        gateway.routes += [(far, router), (far_lan, router)]
 
     def _gateway(self, name, wan, lan, far, router, core, settings, wan_mtu, host):
         ports = [Port("wan", "net_af_xdp0,iface=p-wan,busy_budget=0", [f"{wan}/24"], host=host, mtu=wan_mtu),
@@ -161,11 +183,23 @@ class TwoGateways(Lab):
                 counter name other
               }}
             }}
+            table ip6 wire {{
+              counter esp_1to2 {{ }}
+              counter esp_2to1 {{ }}
+              counter inner {{ }}
+              chain prerouting {{
+                type filter hook prerouting priority raw;
+                ip6 nexthdr esp ip6 saddr {GW1_V6} ip6 daddr {GW2_V6} counter name esp_1to2 accept
+                ip6 nexthdr esp ip6 saddr {GW2_V6} ip6 daddr {GW1_V6} counter name esp_2to1 accept
+                ip6 saddr {{ {LAN1_V6}, {LAN2_V6} }} counter name inner
+                ip6 saddr != {{ {LAN1_V6}, {LAN2_V6} }} ip6 daddr {{ {LAN1_V6}, {LAN2_V6} }} counter name inner
+              }}
+            }}
             """)
 
-    def metered(self):
+    def metered(self, family="ip"):
         """What meter() has counted: packets by name."""
-        listing = json.loads(self.inet.run("nft", "-j", "list", "counters", "table", "ip", "wire").stdout)
+        listing = json.loads(self.inet.run("nft", "-j", "list", "counters", "table", family, "wire").stdout)
         return {item["counter"]["name"]: item["counter"]["packets"] for item in listing["nftables"] if "counter" in item}
 
 
