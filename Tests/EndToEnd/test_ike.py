@@ -7,6 +7,7 @@ import unittest
 
 from lab.capture import tshark
 from lab.charon import Charon
+from lab.gateway import ROOT
 from lab.iked import Iked
 from lab.namespace import run, wait_for
 from lab.topology import GW1, GW2, HOST1, HOST2, LAN1, LAN2, TwoGateways, ping
@@ -266,6 +267,42 @@ class CharonRulesTest(IKETest):
             self.assert_traffic()
         self.check(body)
 
+    def test_sample_of_ike_rules(self):
+        def body():
+            self.start_charons()
+            for gateway, text in zip((self.lab.gw1, self.lab.gw2), samples("ipsec.conf")):
+                gateway.write_ipsec([text])
+            self.load()
+            self.established()
+            self.assert_traffic()
+            self.assertEqual(ping(self.lab.lan1, GW2, count=3, interval=0.1), (3, 3))
+        self.check(body)
+
+    def test_sample_of_swanctl(self):
+        def body():
+            self.start_charons()
+            for charon, text in zip(self.daemons, samples("swanctl.conf")):
+                charon.load(text)
+            self.ike(self.lab.gw1, "connect", "net", timeout=60)
+            self.established()
+            self.assert_traffic()
+        self.check(body)
+
+    def test_printed_swanctl_conf(self):
+        """What print-config says is what gwd would have given to charon."""
+        def body():
+            self.start_charons()
+            self.write()
+            for charon, gateway in zip(self.daemons, (self.lab.gw1, self.lab.gw2)):
+                charon.load(self.ike_print(gateway, "swanctl"))
+            self.daemons[0].initiate(NAME1.replace(".", "-"))
+            self.established()
+            self.assert_traffic()
+        self.check(body)
+
+    def ike_print(self, gateway, form):
+        return self.ike(gateway, "print-config", form, "-k", gateway.ipsec).stdout
+
     def test_certificates(self):
         def body():
             self.start_charons()
@@ -340,12 +377,34 @@ class IkedRulesTest(IKETest):
     def states(self, gateway):
         return [rule["state"] for rule in json.loads(self.ike(gateway, "status", "--json").stdout)["connections"]]
 
+    def test_sample_of_iked(self):
+        def body():
+            second, first = reversed(samples("iked.conf"))
+            for gateway, text in ((self.lab.gw2, second), (self.lab.gw1, first)):
+                daemon = Iked(gateway)
+                self.daemons.append(daemon)
+                self.addCleanup(daemon.stop)
+                daemon.start(text)
+            self.established()
+            self.assert_traffic()
+        self.check(body)
+
     def test_what_iked_cannot_do_is_named(self):
         gw1 = self.lab.gw1
         self.write()
         refused = gw1.gwctl("load", gw1.ipsec, check=False)
         self.assertEqual(refused.returncode, 1)
         self.assertIn("quick enc aes-128-gcm: iked on Linux does not have it for child SAs", refused.stderr)
+
+
+def samples(name):
+    """A file of Deploy/examples/ike, and the same seen from the other gateway."""
+    text = (ROOT / "Deploy" / "examples" / "ike" / name).read_text(encoding="ascii")
+    pairs = ((GW1, GW2), (LAN1, LAN2), ("gw1", "gw2"))
+    other = text
+    for one, two in pairs:
+        other = other.replace(one, "\0").replace(two, one).replace("\0", two)
+    return text, other
 
 
 def make_certificates(lab):

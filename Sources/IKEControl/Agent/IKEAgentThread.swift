@@ -171,7 +171,7 @@ final class IKEAgentThread {
         // iked ends the SAs of policies that are gone. A file without any it refuses.
         if !configuration.policies.isEmpty {
           try ikectl.run("load", order.settings.ikedFile)
-        } else if iked != nil {
+        } else if iked?.process == process {
           try ikectl.run("reset", "policy")
           try ikectl.run("reset", "sa")
         }
