@@ -144,9 +144,14 @@ import Testing
       }
       fixture.gateway.broadcaster.publish(.saAdded(Samples.record))
       fixture.gateway.broadcaster.publish(.policiesFlushed)
+      let request = AcquireRequest(
+        sequence: 77, policy: Samples.policy, template: Samples.template, packet: Samples.selector)
+      fixture.gateway.broadcaster.publish(.acquire(request))
       fixture.gateway.broadcaster.finish()
       let result = try await monitor.value
       #expect(result.out.hasPrefix("sadb_add: satype ah vers 2 len "))
+      #expect(result.out.contains("\nsadb_acquire: satype \(Samples.template.saProtocol) vers 2 len "))
+      #expect(result.out.contains(" seq 77 pid 0\n"))
       #expect(result.out.contains("\nsadb_flush: satype unspec vers 2 len 2 seq "))
     }
   }

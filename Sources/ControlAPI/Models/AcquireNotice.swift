@@ -21,3 +21,9 @@ public struct AcquireNotice: Codable, Sendable {
       sequence: request.sequence, policy: request.policy, template: request.template, packet: request.packet)
   }
 }
+
+extension AcquireRequest {
+  public init(_ notice: AcquireNotice) {
+    self.init(sequence: notice.sequence, policy: notice.policy, template: notice.template, packet: notice.packet)
+  }
+}

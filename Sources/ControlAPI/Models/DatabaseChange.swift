@@ -123,8 +123,8 @@ extension DatabaseChange: Codable {
 }
 
 extension DatabaseEvent {
-  /// The event that a change tells of; nil for acquires, which only IPsec makes.
-  public init?(_ change: DatabaseChange) {
+  /// The event that a change tells of.
+  public init(_ change: DatabaseChange) {
     switch change {
     case .saAdded(let sa): self = .saAdded(sa)
     case .saUpdated(let sa): self = .saUpdated(sa)
@@ -136,7 +136,8 @@ extension DatabaseEvent {
     case .policyUpdated(let policy): self = .policyUpdated(policy)
     case .policyDeleted(let policy): self = .policyDeleted(policy)
     case .policiesFlushed: self = .policiesFlushed
-    case .acquire, .acquireExpired: return nil
+    case .acquire(let notice): self = .acquire(AcquireRequest(notice))
+    case .acquireExpired(let notice): self = .acquireExpired(AcquireRequest(notice))
     }
   }
 }

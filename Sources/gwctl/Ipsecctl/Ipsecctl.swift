@@ -188,8 +188,8 @@ struct Ipsecctl {
     try ask("pfkey_init: failed to open PF_KEY socket") { client throws(ControlClientError) in
       try client.events { event in
         if case .lost(let count) = event.body { warn("\(count) messages lost") }
-        if case .database(let change) = event.body, let event = DatabaseEvent(change) {
-          terminal.write(printer.text(event))
+        if case .database(let change) = event.body {
+          terminal.write(printer.text(DatabaseEvent(change)))
           terminal.flush()
         }
         return true
