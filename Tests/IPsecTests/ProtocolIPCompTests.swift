@@ -108,4 +108,32 @@ import Wire
     #expect(sad.remove(sas[1]) && sad.count == 0)
     for sa in sas + [replacement] { sa.deallocate() }
   }
+
+  /// An IPIP SA and an IPComp tunnel of the same ends, added in either order: IP in IP is the former's while it stands.
+  @Test(arguments: [false, true], [false, true])
+  func sadTellsIPIPFromIPComp(isV6: Bool, isCompressedFirst: Bool) {
+    let sad = SAD(reclaimer: ImmediateReclaimer())
+    let source: (UInt64, UInt64) = isV6 ? (0x2001_0db8_0000_0000, 2) : (0, 0x0a00_0002)
+    let destination: IPAddress =
+      isV6 ? .v6(IPv6Address(high: 0x2001_0db8_0000_0000, low: 1)) : Sample.v4(0x0a00_0001)
+    let number = SADReader.ipipSPI(sourceHigh: source.0, sourceLow: source.1)
+    func sample(_ saProtocol: UInt8, spi: UInt32) -> UnsafeMutablePointer<gw_sa> {
+      let sa = Sample.sa(spi: spi, destination: destination, saProtocol: saProtocol)
+      sa.pointee.flags |= GW_SA_INBOUND.rawValue | GW_SA_TUNNEL.rawValue
+      (sa.pointee.source_high, sa.pointee.source_low) = source
+      return sa
+    }
+    let (compressed, plain) = (sample(108, spi: 0x300), sample(4, spi: number.bigEndian))
+    func found() -> UnsafeMutablePointer<gw_sa>? {
+      sad.lookup(spi: number.bigEndian, destination: destination, saProtocol: 4)
+    }
+    for sa in isCompressedFirst ? [compressed, plain] : [plain, compressed] { #expect(sad.insert(sa)) }
+    #expect(found() == plain)
+    #expect(sad.lookup(spi: 0x300, destination: destination, saProtocol: 108) == compressed)
+    #expect(sad.remove(plain) && found() == compressed)
+    #expect(sad.insert(plain) && found() == plain)
+    #expect(sad.remove(compressed) && found() == plain)
+    #expect(sad.remove(plain) && found() == nil)
+    for sa in [compressed, plain] { sa.deallocate() }
+  }
 }

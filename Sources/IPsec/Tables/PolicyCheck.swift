@@ -1,4 +1,5 @@
 import CLayout
+import Wire
 
 /// Whether a packet that came out of SAs satisfies the inbound policy it matches (RFC 4301 5.2, OpenBSD's
 /// ipsp_spd_lookup).
@@ -91,8 +92,15 @@ public enum PolicyCheck {
     _ saProtocol: UInt8, _ mode: UInt8, _ requestID: UInt32, _ sa: UnsafeMutablePointer<gw_sa>
   ) -> Bool {
     let isTunnel = sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0
-    return sa.pointee.sa_protocol == saProtocol && (mode == 2 || (mode == 1) == isTunnel)
-      && (requestID == 0 || requestID == sa.pointee.request_id)
+    if sa.pointee.sa_protocol != saProtocol { return isUncompressed(saProtocol, mode, sa) }
+    return (mode == 2 || (mode == 1) == isTunnel) && (requestID == 0 || requestID == sa.pointee.request_id)
+  }
+
+  /// What an IPComp tunnel's sender did not compress is IP in IP (RFC 3173 2.2): an IPIP SA of the same ends may have
+  /// taken it off.
+  @inlinable
+  static func isUncompressed(_ saProtocol: UInt8, _ mode: UInt8, _ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+    saProtocol == IPProtocol.ipcomp && mode != 0 && sa.pointee.sa_protocol == IPProtocol.ipip
   }
 
   @inlinable @inline(__always)

@@ -19,6 +19,9 @@ public struct SADReader: Sendable {
   public func lookup(spi: UInt32, destination4: UInt32, saProtocol: UInt8) -> UnsafeMutablePointer<gw_sa>? {
     let wanted = UInt64(saProtocol)
     let value = index.first(key: Self.key(spi, destination4)) { $0 >> 48 == wanted }
+    if value == 0 && saProtocol == IPProtocol.ipip {
+      return lookup(spi: spi, destination4: destination4, saProtocol: Self.plainOfCompressed)
+    }
     return Self.pointer(value)
   }
 
@@ -32,8 +35,16 @@ public struct SADReader: Sendable {
       guard $0 >> 48 == wanted, let sa = Self.pointer($0) else { return false }
       return sa.pointee.destination_low == destinationLow && sa.pointee.destination_high == destinationHigh
     }
+    if value == 0 && saProtocol == IPProtocol.ipip {
+      return lookup(
+        spi: spi, destinationHigh: destinationHigh, destinationLow: destinationLow, saProtocol: Self.plainOfCompressed)
+    }
     return Self.pointer(value)
   }
+
+  /// Under this protocol (RFC 3692's first) inbound IPComp tunnels stand for packets that did not shrink, which come as
+  /// IP in IP (RFC 3173 2.2). They are found where no IPIP SA has the same ends.
+  @inlinable static var plainOfCompressed: UInt8 { 253 }
 
   /// IPIP carries no SPI: its SAs stand under this number made from the tunnel's source (halves in host byte order;
   /// IPv4 in the low word, which is then the number itself). For IPComp the SPI is `UInt32(CPI).bigEndian`.
@@ -84,7 +95,7 @@ public final class SAD {
 
   /// Publishes an SA. False if one with its identity stands. Its identity must not change while it is in the table.
   ///
-  /// An inbound IPComp tunnel stands under IPIP's number too: what did not shrink comes as IP in IP (RFC 3173 2.2).
+  /// An inbound IPComp tunnel stands behind IPIP's number too, see `SADReader.plainOfCompressed`.
   public func insert(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
     if let standing = lookup(like: sa), standing.pointee.sa_protocol == sa.pointee.sa_protocol { return false }
     index.insert(key: Self.key(sa), value: Self.value(sa))
@@ -175,6 +186,6 @@ public final class SAD {
   }
 
   private static func plainValue(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
-    value(sa, saProtocol: IPProtocol.ipip)
+    value(sa, saProtocol: SADReader.plainOfCompressed)
   }
 }
