@@ -56,10 +56,14 @@ cdpdk_mbuf *cdpdk_reassemble_ipv6(
   return (cdpdk_mbuf *)rte_ipv6_frag_reassemble_packet(r->table, &r->dead, mbuf, now, ip, fragment);
 }
 
+uint32_t cdpdk_reassembly_refused(cdpdk_reassembly *r) {
+  uint32_t count = r->dead.cnt;
+  if (count > 0) rte_ip_frag_free_death_row(&r->dead, 0);
+  return count;
+}
+
 uint32_t cdpdk_reassembly_collect(cdpdk_reassembly *r, uint64_t now) {
   make_room(r);
   rte_ip_frag_table_del_expired_entries(r->table, &r->dead, now);
-  uint32_t count = r->dead.cnt;
-  rte_ip_frag_free_death_row(&r->dead, 0);
-  return count;
+  return cdpdk_reassembly_refused(r);
 }

@@ -44,14 +44,14 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case policyDenyIn
   case policyDenyOut
   case policyNoSA
+  case saQueueFull
+  case saWaitTimeout
 
   // Outbound IPsec
   case sequenceExhausted
-  case noHeadroom
   case noTailroom
   case sealFailed
   case bundleTooDeep
-  case packetTooBig
 
   // Forwarding
   case ttlExpired
@@ -62,7 +62,10 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case broadcast
   case fragmentNeeded
   case fragmentMalformed
+  case fragmentTiny
+  case fragmentOverlap
   case fragmentLimit
+  case fragmentWithoutPorts
   case reassemblyTimeout
   case neighborUnresolved
   case neighborQueueFull
@@ -146,12 +149,12 @@ extension DropReason {
     case .policyDenyIn: "an inbound policy denies it"
     case .policyDenyOut: "an outbound policy denies it"
     case .policyNoSA: "its policy wants an SA and there is none yet"
+    case .saQueueFull: "more packets wait for an SA of its policy than may"
+    case .saWaitTimeout: "it waited for an SA of its policy, and none came in time"
     case .sequenceExhausted: "the SA has no sequence numbers left"
-    case .noHeadroom: "no room before the packet"
-    case .noTailroom: "no room behind the packet"
+    case .noTailroom: "no room around the packet"
     case .sealFailed: "the crypto engine failed"
     case .bundleTooDeep: "too many SAs in a bundle"
-    case .packetTooBig: "larger than an IP packet can be with its protection"
     case .ttlExpired: "its time to live ran out here"
     case .noRoute: "no route to its destination"
     case .unreachable: "its route says unreachable"
@@ -159,7 +162,10 @@ extension DropReason {
     case .blackhole: "its route says blackhole"
     case .broadcast: "a directed broadcast (RFC 2644)"
     case .fragmentNeeded: "too large for its way and must not be fragmented"
-    case .fragmentMalformed: "fragments that do not fit together"
+    case .fragmentMalformed: "a fragment whose place or length is impossible"
+    case .fragmentTiny: "a fragment too small to hold the headers that its policy needs (RFC 1858, 7112)"
+    case .fragmentOverlap: "fragments that overlap; their datagram is dropped whole (RFC 5722)"
+    case .fragmentWithoutPorts: "a fragment of a protocol with ports, which gateway.yaml refuses"
     case .fragmentLimit: "more fragments than the limits allow"
     case .reassemblyTimeout: "fragments whose rest did not come in time"
     case .neighborUnresolved: "the next hop's Ethernet address was not found in time"

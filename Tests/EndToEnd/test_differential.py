@@ -224,7 +224,7 @@ class Direction:
 class ScapyLab(Lab):
     """One gateway on pcap ports, raw sockets at both ends and at its kernel's."""
 
-    def __init__(self):
+    def __init__(self, **settings):
         super().__init__()
         try:
             lan, wan = self.space("lan", ipv6=True), self.space("wan", ipv6=True)
@@ -239,7 +239,7 @@ class ScapyLab(Lab):
                           mtu=MTU)]
             self.gw = self.gateway(
                 "gw", gw, ports, workers=[worker_cores()[0]],
-                settings={"allow-weak": "true"},
+                settings={"allow-weak": "true", **settings},
                 routes=[(NETS[4][1], ENDS[4][1]), (NETS[6][1], ENDS[6][1])],
                 neighbors=[("wan", ENDS[4][1], PEER_MAC), ("wan", ENDS[6][1], PEER_MAC),
                            ("lan", HOSTS[4][0], HOST_MAC), ("lan", HOSTS[6][0], HOST_MAC)])

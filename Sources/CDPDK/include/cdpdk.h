@@ -168,13 +168,18 @@ typedef struct cdpdk_reassembly cdpdk_reassembly;
 cdpdk_reassembly *cdpdk_reassembly_create(uint32_t max_flows, uint64_t timeout_cycles, int socket);
 /// Frees the fragments it holds as well.
 void cdpdk_reassembly_destroy(cdpdk_reassembly *r);
+/// Fragments of one datagram that are kept at most; more and it is refused.
+CDPDK_INLINE uint32_t cdpdk_reassembly_max_fragments(void) { return RTE_LIBRTE_IP_FRAG_MAX_FRAG; }
 /// Takes a fragment whose IPv4 header is at `l3_offset`. The whole datagram as a chain when `m` completes it, else NULL:
-/// the mbuf is kept, or was refused and will be freed by cdpdk_reassembly_collect.
+/// the mbuf is kept, or the datagram was refused; see cdpdk_reassembly_refused.
 cdpdk_mbuf *cdpdk_reassemble_ipv4(cdpdk_reassembly *r, cdpdk_mbuf *m, uint64_t now, uint16_t l3_offset);
 /// The same for IPv6: `fragment_offset` is that of the fragment header, which must follow the IPv6 header directly.
 cdpdk_mbuf *cdpdk_reassemble_ipv6(
     cdpdk_reassembly *r, cdpdk_mbuf *m, uint64_t now, uint16_t l3_offset, uint16_t fragment_offset);
-/// Frees what was refused or replaced, and drops what has timed out. Call once a loop. Returns how many it freed.
+/// Frees what the last call of cdpdk_reassemble_… refused: 0, 1 (no room for another datagram) or all the fragments of a
+/// datagram. Returns how many.
+uint32_t cdpdk_reassembly_refused(cdpdk_reassembly *r);
+/// Frees what has timed out, and returns how many. Call once a loop, and before cdpdk_reassemble_….
 uint32_t cdpdk_reassembly_collect(cdpdk_reassembly *r, uint64_t now);
 
 // MARK: log, affinity, output capture

@@ -39,22 +39,70 @@ enum Reassembly {
       w.drop(packet, .fragmentLimit)
       return false
     }
+    let piece = Piece(packet)
+    if let reason = piece.fault {
+      w.drop(packet, reason)
+      return false
+    }
     let mbuf = packet.pointee.mbuf
     let offset = UInt16(truncatingIfNeeded: packet.pointee.ip - mbuf.data)
     let now = cdpdk_cycles()
-    let whole: Mbuf?
-    if packet.pointee.version == 4 {
-      whole = cdpdk_reassemble_ipv4(table, mbuf, now, offset)
-    } else {
-      let headers = IPv6ExtensionHeaders(IPv6Header(checked: UnsafeRawPointer(packet.pointee.ip)))
-      guard headers.fragmentHeaderOffset == UInt16(IPv6Header.length) else {
-        w.drop(packet, .fragmentMalformed)
-        return false
-      }
-      whole = cdpdk_reassemble_ipv6(table, mbuf, now, offset, offset &+ headers.fragmentHeaderOffset)
+    collect(w)
+    let whole =
+      packet.pointee.version == 4
+      ? cdpdk_reassemble_ipv4(table, mbuf, now, offset)
+      : cdpdk_reassemble_ipv6(table, mbuf, now, offset, offset &+ UInt16(IPv6Header.length))
+    guard let whole else {
+      count(w, refused: cdpdk_reassembly_refused(table))
+      return false
     }
-    guard let whole else { return false }
     return complete(w, whole, packet, offset: Int(offset))
+  }
+
+  /// One alone found no room; as many as are kept, the first or the last one missing at most, are too many; fewer do not
+  /// fit together.
+  private static func count(_ w: WorkerPointer, refused: UInt32) {
+    guard refused > 0 else { return }
+    let isLimit = refused == 1 || refused >= cdpdk_reassembly_max_fragments() &- 1
+    let reason: DropReason = isLimit ? .fragmentLimit : .fragmentOverlap
+    (w.pointee.drops + Int(reason.rawValue)).add(Int(refused))
+  }
+
+  /// What one fragment says of itself.
+  private struct Piece {
+    /// Where the bytes behind the header, or behind the fragment header, go; in bytes.
+    var offset: Int
+    var length: Int
+    var hasMore: Bool
+    /// The IPv6 fragment header follows the IPv6 header directly.
+    var isPlain = true
+
+    init(_ packet: PacketPointer) {
+      let ip = UnsafeRawPointer(packet.pointee.ip)
+      if packet.pointee.version == 4 {
+        let field = ip.big16(at: 6)
+        offset = Int(field & 0x1fff) &* 8
+        hasMore = field & 0x2000 != 0
+        length = Int(packet.pointee.length) &- Int(packet.pointee.payloadOffset)
+      } else {
+        let headers = IPv6ExtensionHeaders(IPv6Header(checked: ip))
+        offset = headers.fragmentOffset
+        hasMore = headers.moreFragments
+        isPlain = Int(headers.fragmentHeaderOffset) == IPv6Header.length
+        length = Int(packet.pointee.length) &- IPv6Header.length &- 8
+      }
+    }
+
+    /// The least link of IPv4, 68 bytes, carries 48 behind a header without options (RFC 791 3.2). Eight bytes are what
+    /// an attacker cuts who wants the ports, or what follows ESP's sequence number, out of the first piece.
+    static var tinyLength: Int { 8 }
+
+    var fault: DropReason? {
+      guard isPlain, length > 0, offset &+ length <= 0xffff &- 60 else { return .fragmentMalformed }
+      guard hasMore else { return nil }
+      if length & 7 != 0 { return .fragmentMalformed }
+      return length <= Self.tinyLength ? .fragmentTiny : nil
+    }
   }
 
   private static func complete(_ w: WorkerPointer, _ chain: Mbuf, _ packet: PacketPointer, offset: Int) -> Bool {
