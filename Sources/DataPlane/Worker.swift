@@ -22,6 +22,8 @@ public struct SharedState: ~Copyable {
   public let profiling = Atomic<Bool>(false)
   /// Fragments of tunnelled packets are made before (false) or after (true) encryption.
   public let fragmentAfter = Atomic<Bool>(false)
+  /// Fragments of protocols with ports go no further (RFC 4301 7).
+  public let dropsPortlessFragments = Atomic<Bool>(false)
 
   public init() {}
 }

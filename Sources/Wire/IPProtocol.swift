@@ -33,6 +33,16 @@ public struct TransportPorts: Equatable, Sendable {
     self.destination = destination
   }
 
+  /// Packets of this protocol have ports, or what stands for them.
+  public static func exist(in ipProtocol: UInt8) -> Bool {
+    switch ipProtocol {
+    case IPProtocol.tcp, IPProtocol.udp, IPProtocol.sctp, IPProtocol.dccp, IPProtocol.udpLite, IPProtocol.icmp,
+      IPProtocol.icmpv6, IPProtocol.mobility:
+      true
+    default: false
+    }
+  }
+
   /// Reads them from the first bytes of the upper-layer header. Nil: the protocol has none, or `length` bytes do not
   /// reach them.
   @inlinable @inline(__always)

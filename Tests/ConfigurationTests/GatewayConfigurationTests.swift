@@ -18,6 +18,8 @@ import Wire
     burst: 64
     allow-weak: true
     fragments: after
+    portless-fragments: drop
+    path-mtu-expiry: 30
     metrics: {listen: "127.0.0.1:9100"}
     limits: {sas: 1000000, queued-packets-per-neighbor: 3}
     ports:
@@ -45,7 +47,8 @@ import Wire
     #expect(!c.hugepages && c.memory == 512 && c.workers == [2, 3])
     #expect(c.idle == .sleep && c.crypto == .ipsecMB && c.onIKEExit == .hold(seconds: 45))
     #expect(c.runDirectory == "/tmp/run" && c.stateDirectory == "/tmp/state" && c.logLevel == .debug)
-    #expect(c.burst == 64 && c.allowWeak && c.fragments == .after)
+    #expect(c.burst == 64 && c.allowWeak && c.fragments == .after && c.portlessFragments == .drop)
+    #expect(c.pathMTUExpiry == 30)
     #expect(c.metrics?.address == IPAddress("127.0.0.1") && c.metrics?.port == 9100)
     #expect(c.limits.sas == 1_000_000 && c.limits.queuedPacketsPerNeighbor == 3 && c.limits.policies == 65_536)
     #expect(c.ipsec == "/etc/gw/ipsec.conf")
@@ -64,6 +67,7 @@ import Wire
     #expect(c.hugepages && c.memory == nil && c.workers == nil && c.idle == .poll && c.crypto == .auto)
     #expect(c.onIKEExit == .hold(seconds: 30) && c.runDirectory == "/run/gw" && c.stateDirectory == "/var/lib/gw")
     #expect(c.burst == 32 && c.ipsec == nil && !c.allowWeak && c.fragments == .before && c.metrics == nil)
+    #expect(c.portlessFragments == .match && c.pathMTUExpiry == 600)
   }
 
   static let port = "ports: [{name: a, device: d}]\n"

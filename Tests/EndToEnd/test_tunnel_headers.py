@@ -40,10 +40,11 @@ def hops(packet):
 
 class HeaderTest(EndToEndTest):
     number = 0
+    settings = {}
 
     @classmethod
     def setUpClass(cls):
-        cls.lab = ScapyLab()
+        cls.lab = ScapyLab(**cls.settings)
         cls.addClassCleanup(cls.lab.close)
         cls.noise = random.Random(1)
 
@@ -143,8 +144,8 @@ class TunnelHeaders(HeaderTest):
         self.assertEqual(self.sent()[0].fl, 0)
 
 
-class UntrustedICMP(HeaderTest):
-    """Packet-too-big from the untrusted side counts when it quotes an SPI in use, and never takes a path below the least."""
+class PathMTUTest(HeaderTest):
+    """Path MTUs that the untrusted side reports, and what the hosts inside are told then."""
 
     def tell(self, mtu, spi, source=None):
         ours, theirs = ENDS[self.outer_family]
@@ -176,6 +177,10 @@ class UntrustedICMP(HeaderTest):
         """NULL with HMAC-SHA2-256-128: outer header, 8 ESP, 16 ICV, whole words of which 2 bytes are the trailer's."""
         return (path - (20 if self.outer_family == 4 else 40) - 24) // 4 * 4 - 2
 
+
+class UntrustedICMP(PathMTUTest):
+    """Packet-too-big from the untrusted side counts when it quotes an SPI in use, and never takes a path below the least."""
+
     def test_only_an_spi_in_use(self):
         for outer in (4, 6):
             with self.subTest(outer=outer):
@@ -205,3 +210,15 @@ class UntrustedICMP(HeaderTest):
         self.lab.send("wan", IPv6(src=theirs, dst=ours) / ICMPv6DestUnreach(code=0)
                       / Raw(bytes(IPv6(src=ours, dst=theirs, nh=50) / Raw(esp))))
         self.assertIsNone(self.told(1490))
+
+
+class PathMTUExpiry(PathMTUTest):
+    """What was learned is forgotten, and larger packets are tried again (RFC 4301 8.2.2)."""
+
+    settings = {"path-mtu-expiry": "4"}
+
+    def test_probing_up(self):
+        self.tunnel(4, 4)
+        self.tell(1000, self.away.spi)
+        self.assertEqual(wait_for(lambda: self.told(1490), 5, "the senders inside are told"), self.inner_mtu(1000))
+        wait_for(lambda: self.told(1490) is None, 20, "large packets cross again")

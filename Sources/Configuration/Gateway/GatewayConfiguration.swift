@@ -21,6 +21,14 @@ public struct GatewayConfiguration: Sendable, Equatable {
   /// Whether packets too big for the path are fragmented before or after encapsulation.
   public enum Fragmentation: String, Sendable, CaseIterable { case before, after }
 
+  /// What becomes of fragments of protocols with ports, which no policy with ports can be held against (RFC 4301 7).
+  public enum PortlessFragments: String, Sendable, CaseIterable {
+    /// They match the policies without ports only (7.1).
+    case match
+    /// They go no further.
+    case drop
+  }
+
   public enum LogLevel: String, Sendable, CaseIterable {
     case trace, debug, info, notice, warning, error, critical
   }
@@ -57,6 +65,9 @@ public struct GatewayConfiguration: Sendable, Equatable {
   /// Algorithms that are weak (hmac-md5) may be used.
   public var allowWeak = false
   public var fragments = Fragmentation.before
+  public var portlessFragments = PortlessFragments.match
+  /// Seconds after which what ICMP said of an SA's path is forgotten and larger packets are tried again.
+  public var pathMTUExpiry = 600
   public var metrics: Metrics?
   /// Packets in the replay window of SAs with static keys: 0, or 32...65536. A peer that begins again at 1 when it is
   /// started again, as OpenBSD does, wants 0; a gateway of this kind does not.

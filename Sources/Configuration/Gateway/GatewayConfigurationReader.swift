@@ -39,8 +39,8 @@ extension GatewayConfiguration {
 
   private static let keys = [
     "eal", "hugepages", "memory", "workers", "ports", "routes", "neighbors", "ipsec", "idle", "crypto", "on-ike-exit",
-    "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "metrics",
-    "manual-replay-window", "ike",
+    "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "portless-fragments", "metrics",
+    "manual-replay-window", "path-mtu-expiry", "ike",
   ]
 
   private mutating func read(_ root: YAMLCursor) throws(ConfigurationError) {
@@ -76,6 +76,8 @@ extension GatewayConfiguration {
     if let cursor = values["burst"] { burst = try cursor.int(32...256, unit: "packets") }
     if let cursor = values["allow-weak"] { allowWeak = try cursor.bool() }
     if let cursor = values["fragments"] { fragments = try cursor.choice(Fragmentation.self) }
+    if let cursor = values["portless-fragments"] { portlessFragments = try cursor.choice(PortlessFragments.self) }
+    if let cursor = values["path-mtu-expiry"] { pathMTUExpiry = try cursor.int(1...86_400, unit: "seconds") }
     if let cursor = values["manual-replay-window"] {
       manualReplayWindow = try cursor.int(0...65536, unit: "packets")
     }

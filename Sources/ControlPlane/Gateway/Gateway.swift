@@ -137,7 +137,7 @@ public final class Gateway: @unchecked Sendable {
     _ = database.subscribe { [unowned self] event, origin in handle(event, origin: origin) }
     try setUpPorts()
     try loadRules()
-    dataPlane.shared.pointee.fragmentAfter.store(configuration.fragments == .after, ordering: .relaxed)
+    giveFragmentChoices()
     keySockets = try KeySockets(
       paths: paths, database: database, loop: loop, configuration: configuration, logger: logger)
     try dataPlane.start()

@@ -28,8 +28,8 @@ extension Gateway {
       let mtu = UInt32(truncatingIfNeeded: event.value)
       logger.info("SA serial \(event.number): the path takes packets of \(mtu) bytes")
       database.pathMTUChanged(serial: event.number, mtu: mtu)
-      // Paths change: larger packets are tried again after ten minutes (RFC 1191 6.3).
-      loop.schedule(after: .seconds(600)) { [weak self] in
+      // Paths change: larger packets are tried again (RFC 1191 6.3).
+      loop.schedule(after: .seconds(configuration.pathMTUExpiry)) { [weak self] in
         self?.database.pathMTUChanged(serial: event.number, mtu: 0)
       }
     }

@@ -231,8 +231,16 @@ extension Gateway {
     }
     if old.routes != new.routes { giveRoutesToKernel() }
     keySockets?.onExit = new.onIKEExit
-    dataPlane.shared.pointee.fragmentAfter.store(new.fragments == .after, ordering: .relaxed)
+    giveFragmentChoices()
     return Self.changes(old, new)
+  }
+
+  /// What workers do with fragments, from now on.
+  func giveFragmentChoices() {
+    let shared = dataPlane.shared
+    shared.pointee.fragmentAfter.store(configuration.fragments == .after, ordering: .relaxed)
+    let drops = configuration.portlessFragments == .drop
+    if shared.pointee.dropsPortlessFragments.exchange(drops, ordering: .relaxed) != drops { routesChanged() }
   }
 
   private func applyAddresses(_ index: Int) throws {
@@ -271,7 +279,7 @@ extension Gateway {
     if old.neighbors != new.neighbors { changes.append("neighbors: \(new.neighbors.count)") }
     if old.ports != new.ports { changes.append("addresses of ports") }
     if old.onIKEExit != new.onIKEExit { changes.append("on-ike-exit") }
-    if old.fragments != new.fragments { changes.append("fragments") }
+    if old.fragments != new.fragments || old.portlessFragments != new.portlessFragments { changes.append("fragments") }
     if old.allowWeak != new.allowWeak { changes.append("allow-weak") }
     if old.ike != new.ike { changes.append("ike") }
     return changes

@@ -16,8 +16,8 @@ enum Classifier {
     entry.pointee.adjacency = w.adjacencyIndex(of: packet)
     let adjacency = w.pointee.adjacencies.adjacency(at: entry.pointee.adjacency)
     let outcome =
-      refusesSource(w, packet, adjacency) ?? refusesInbound(w, packet, entry, adjacency)
-      ?? direct(w, packet, entry, adjacency)
+      refusesSource(w, packet, adjacency) ?? refusesPiece(w, packet, adjacency)
+      ?? refusesInbound(w, packet, entry, adjacency) ?? direct(w, packet, entry, adjacency)
     if let outcome { set(entry, .drop, outcome) }
     return entry
   }
@@ -51,6 +51,18 @@ enum Classifier {
       if Martian.isDestination(v6High: key.destination_high, low: key.destination_low) { return .martianDestination }
     }
     return nil
+  }
+
+  /// What has ports and does not show them, where the configuration refuses that (RFC 4301 7): fragments, and packets too
+  /// short to hold them, which have the same flow. What is for the gateway itself is put together or the kernel's.
+  private static func refusesPiece(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>
+  ) -> DropReason? {
+    let key = packet.pointee.key
+    guard key.opaque_ports != 0, TransportPorts.exist(in: key.ip_protocol), adjacency.pointee.kind != .local else {
+      return nil
+    }
+    return w.pointee.shared.pointee.dropsPortlessFragments.load(ordering: .relaxed) ? .fragmentWithoutPorts : nil
   }
 
   /// The SPD "in": packets in clear that should have been protected, and packets from a tunnel that is not theirs.
