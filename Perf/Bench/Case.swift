@@ -15,6 +15,8 @@ struct Case: Sendable {
   var sas: Int
   var engine: String
   var core: Int
+  /// Cores of workers that have no queue and help.
+  var helpers: [Int]
   var burst: Int
   var samples: Int
 }
@@ -36,6 +38,9 @@ struct Outcome: Codable, Sendable {
   var samples: [Double]
   /// The engine alone on bursts of the same size; 0: not measured.
   var engineAlone: Double = 0
+  /// Further workers, and the bursts of the run that they took over.
+  var helpers = 0
+  var handedBursts: UInt64 = 0
 }
 
 enum BenchError: Error, CustomStringConvertible {
@@ -46,7 +51,7 @@ enum BenchError: Error, CustomStringConvertible {
 /// The gateway's data path between a port that replays a capture and one that swallows, on one core. One to a process.
 final class Rig {
   let testCase: Case
-  private let quiescence = QuiescentState(readers: 1)
+  private let quiescence: QuiescentState
   private let routing: RoutingTable
   private let database: SecurityDatabase
   private let limits: DatabaseLimits
@@ -54,10 +59,12 @@ final class Rig {
 
   init(_ testCase: Case) throws {
     self.testCase = testCase
+    quiescence = QuiescentState(readers: 1 + testCase.helpers.count)
     limits = DatabaseLimits(sas: testCase.sas + 16, policies: testCase.sas + 16)
     routing = RoutingTable(reclaimer: quiescence)
     database = SecurityDatabase(
-      engine: try Self.engine(testCase), workers: 1, limits: limits, reclaimer: quiescence, now: 1)
+      engine: try Self.engine(testCase), workers: 1 + testCase.helpers.count, limits: limits, reclaimer: quiescence,
+      now: 1)
     path = NSTemporaryDirectory() + "/gwbench-\(getpid()).pcap"
     try writeLoad(to: path)
     try installRules()
@@ -136,7 +143,7 @@ final class Rig {
 
   func run() throws -> Outcome {
     defer { try? FileManager.default.removeItem(atPath: path) }
-    var configuration = EALConfiguration(workers: [testCase.core])
+    var configuration = EALConfiguration(workers: [testCase.core] + testCase.helpers)
     configuration.hugepages = Hugepages.free >= 128
     configuration.memory = 512
     configuration.filePrefix = "gwbench-\(getpid())"
@@ -182,10 +189,13 @@ final class Rig {
       before = now
     }
     let sorted = costs.sorted()
-    return Outcome(
+    var outcome = Outcome(
       algorithm: testCase.algorithm.rawValue, direction: testCase.isInbound ? "in" : "out", size: testCase.size.name,
       sas: testCase.sas, engine: testCase.engine, burst: testCase.burst, minimum: sorted[0],
       median: sorted[sorted.count / 2], cycles: cycles.min() ?? 0, stages: profile(dataPlane), samples: costs)
+    outcome.helpers = testCase.helpers.count
+    outcome.handedBursts = dataPlane.workerStatistics(0).handedBursts
+    return outcome
   }
 
   /// Cycles by stage of the cheapest of some samples, with profiling on.

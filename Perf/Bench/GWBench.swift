@@ -19,6 +19,8 @@ struct GWBench: ParsableCommand {
   @Option(help: "SAs, a different one each packet.") var sas = "1"
   @Option(help: "openssl, ipsec-mb, auto.") var engines = "auto"
   @Option(help: "The core to poll on; default: the last.") var core: Int?
+  @Option(help: "Cores of further workers, which have no queue and open bursts of the first; several: with commas.")
+  var helpers = ""
   @Option(help: "Packets taken at once.") var burst = 32
   @Option(help: "Samples of 40 ms.") var samples = 25
   @Flag(help: "JSON, one object a line.") var json = false
@@ -57,7 +59,7 @@ struct GWBench: ParsableCommand {
               cases.append(
                 Case(
                   algorithm: algorithm, isInbound: direction == "in", size: size, sas: sas, engine: engine, core: core,
-                  burst: burst, samples: samples))
+                  helpers: list(helpers).compactMap { Int($0) }, burst: burst, samples: samples))
             }
           }
         }
@@ -90,6 +92,7 @@ struct GWBench: ParsableCommand {
       "--burst", "\(one.burst)", "--samples", "\(one.samples)",
     ]
     if floor { process.arguments?.append("--floor") }
+    if !helpers.isEmpty { process.arguments? += ["--helpers", helpers] }
     let pipe = Pipe()
     process.standardOutput = pipe
     try process.run()
@@ -126,6 +129,7 @@ struct ResultTable {
     line += cell(outcome.direction, 4) + cell(outcome.size, 7) + cell("\(outcome.sas)", 7) + cell(outcome.engine, 9)
     line += number(outcome.minimum) + number(outcome.median) + number(outcome.cycles)
     if hasFloor { line += number(outcome.engineAlone) }
+    if outcome.helpers > 0 { line += "  \(outcome.handedBursts) bursts handed" }
     if hasStages {
       line += "  |        " + Self.stageNames.map { number(outcome.stages[$0] ?? 0) }.joined()
     }

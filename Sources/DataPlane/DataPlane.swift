@@ -55,7 +55,7 @@ public final class DataPlane: @unchecked Sendable {
       let handoffs = try Self.makeHandoffs(ports, plan: plan, workers: workers)
       let context = WorkerMemory.Context(
         configuration: configuration, tables: tables, shared: shared, ports: ports, plan: plan, handoffs: handoffs,
-        host: host, pools: pools)
+        bursts: workers > 1 ? try MbufRing(name: "gw-bursts", capacity: 127, mode: []) : nil, host: host, pools: pools)
       var memory: [WorkerMemory] = []
       for lcore in eal.workers { memory.append(try WorkerMemory(id: memory.count, lcore: lcore, context)) }
       self.memory = memory

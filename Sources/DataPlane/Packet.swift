@@ -45,6 +45,8 @@ public struct Packet {
   @usableFromInline var hash: UInt64
   /// Inbound UDP encapsulation: the outer source as (address low : 32, port : 16).
   @usableFromInline var peer: UInt64
+  /// Rounds the record to its two lines.
+  @usableFromInline var spare: UInt64
 }
 
 /// Packets that wait for a stage. The memory is the worker's and has room for a whole burst.
@@ -54,6 +56,9 @@ struct PacketList {
   @usableFromInline var count = 0
 
   init(capacity: Int) { base = .allocate(capacity: capacity) }
+
+  @inline(__always)
+  init(base: UnsafeMutablePointer<UnsafeMutablePointer<Packet>>) { self.base = base }
 
   @inlinable @inline(__always)
   mutating func append(_ packet: UnsafeMutablePointer<Packet>) {

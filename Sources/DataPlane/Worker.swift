@@ -20,6 +20,8 @@ public struct SharedState: ~Copyable {
   public let routingGeneration = Atomic<UInt32>(0)
   /// Cycles by stage are taken.
   public let profiling = Atomic<Bool>(false)
+  /// Workers whose queues are empty, and who take bursts of others.
+  public let idleWorkers = Atomic<Int32>(0)
   /// Fragments of tunnelled packets are made before (false) or after (true) encryption.
   public let fragmentAfter = Atomic<Bool>(false)
   /// Fragments of protocols with ports go no further (RFC 4301 7).
@@ -49,7 +51,29 @@ struct WorkerPort {
   var hostRing: OpaquePointer?
   var counters: UnsafeMutablePointer<Counter>
 
+  /// Packets asked for at once.
+  var burst: UInt16
+  /// Full bursts in a row.
+  var fullBursts: UInt16 = 0
+
+  /// The queue has been full for some rounds.
+  var isSaturated: Bool { fullBursts >= 8 }
+
   func count(_ index: PortCounters.Index, _ n: Int) { (counters + index.rawValue).add(n) }
+
+  static var smallestBurst: UInt16 { 32 }
+
+  /// A queue that fills its bursts is asked for more at a time, one that does not for as little as keeps the cache warm.
+  @inline(__always)
+  mutating func adapt(received: Int, atMost most: Int) {
+    if received == Int(burst) {
+      fullBursts = min(fullBursts &+ 1, 1024)
+      burst = UInt16(truncatingIfNeeded: min(most, Int(burst) &* 2))
+    } else {
+      fullBursts = 0
+      if received &* 4 < Int(burst), burst > Self.smallestBurst { burst = burst / 2 }
+    }
+  }
 }
 
 /// Everything that one polling core works with. Reached through one pointer; plain memory, no references.
@@ -69,7 +93,7 @@ public struct Worker {
   // Scratch of a burst.
   let received: UnsafeMutablePointer<Mbuf?>
   let packets: PacketPointer
-  let jobs: UnsafeMutablePointer<CryptoJob>
+  var jobs: UnsafeMutablePointer<CryptoJob>
   let freed: UnsafeMutablePointer<Mbuf?>
   let pieceBuffers: UnsafeMutablePointer<Mbuf?>
   var freedCount = 0
@@ -116,6 +140,12 @@ public struct Worker {
   /// For protocols other than a single ESP tunnel.
   let scratch: ProtocolScratch
 
+  var handoff: HandoffMemory
+  /// It counts among `SharedState.idleWorkers`.
+  var isOffering = false
+  /// What it had received when it began to.
+  var packetsBefore: UInt64 = 0
+
   var random: RandomPool
   var icmpBucket: TokenBucket
   /// Seconds, as `SharedState.clock`, read once a burst.
@@ -128,7 +158,9 @@ public struct Worker {
   var identification: UInt16
 
   enum Statistic: Int, CaseIterable {
-    case loops, idleLoops, bursts, packets, cycles, busyCycles, sequenceHandoffs
+    case loops, idleLoops, bursts, packets, cycles, busyCycles
+    /// Put on the ring; of those run by others; run for others; not put on the ring, for want of room.
+    case offeredBursts, handedBursts, helpedBursts, handoffRingFull
     case stages  // and one for each stage
     static var count: Int { Statistic.stages.rawValue + Stage.allCases.count }
   }
@@ -150,6 +182,14 @@ extension UnsafeMutablePointer where Pointee == Worker {
     pointee.freed[pointee.freedCount] = mbuf
     pointee.freedCount &+= 1
     if pointee.freedCount == Worker.txCapacity { releaseFreed() }
+  }
+
+  @inline(never)
+  func setOffering(_ isOffering: Bool) {
+    guard isOffering != pointee.isOffering else { return }
+    pointee.isOffering = isOffering
+    pointee.packetsBefore = (pointee.statistics + Worker.Statistic.packets.rawValue).value
+    pointee.shared.pointee.idleWorkers.wrappingAdd(isOffering ? 1 : -1, ordering: .relaxed)
   }
 
   @inline(never)

@@ -42,13 +42,26 @@ enum WorkerLoop {
       if work > 0 {
         w.tally(.busyCycles, Int(end &- start))
         idle = 0
+        // Who helps is idle still: its own queues are empty.
+        if w.pointee.isOffering, !isHelping(w) { w.setOffering(false) }
       } else {
         idle &+= 1
+        if idle == idleRounds { w.setOffering(true) }
         if sleepsWhenIdle { rest(w, quiescence, idle) }
       }
     }
+    w.setOffering(false)
     TransmitStage.flushAll(w)
     quiescence.offline()
+  }
+
+  /// Rounds without a packet after which a worker takes bursts of others.
+  private static var idleRounds: Int { 64 }
+
+  /// The round's work was another's burst alone.
+  @inline(__always)
+  private static func isHelping(_ w: WorkerPointer) -> Bool {
+    (w.pointee.statistics + Worker.Statistic.packets.rawValue).value == w.pointee.packetsBefore
   }
 
   /// One look at every queue. Returns how many packets there were.
@@ -59,9 +72,12 @@ enum WorkerLoop {
     var port = 0
     while port < w.pointee.portCount {
       let p = w.pointee.ports + port
-      if p.pointee.hasRx {
+      if p.pointee.hasRx, HandedBursts.isWanted(w, p) {
+        work &+= HandedBursts.round(w, port: port)
+      } else if p.pointee.hasRx {
         let count = Int(
-          cdpdk_rx_burst(p.pointee.id, p.pointee.rxQueue, w.pointee.received, UInt16(w.pointee.burst)))
+          cdpdk_rx_burst(p.pointee.id, p.pointee.rxQueue, w.pointee.received, p.pointee.burst))
+        p.pointee.adapt(received: count, atMost: w.pointee.burst)
         if count > 0 {
           ReceiveStage.run(w, port: port, count: count)
           process(w, count)
@@ -73,7 +89,9 @@ enum WorkerLoop {
     work &+= fromHost(w)
     work &+= TransmitStage.drainHandoffs(w)
     TransmitStage.flushAll(w)
-    Reassembly.collect(w)
+    // Fragments time out after seconds: some rounds late is in time.
+    if (w.pointee.statistics + Worker.Statistic.loops.rawValue).value & 63 == 0 { Reassembly.collect(w) }
+    if work == 0 { work = HandedBursts.help(w) }
     if w.pointee.freedCount > 0 { w.releaseFreed() }
     return work
   }
@@ -100,15 +118,21 @@ enum WorkerLoop {
   /// Runs the stages until nothing waits for any.
   @inline(__always)
   static func process(_ w: WorkerPointer, _ count: Int) {
+    runStages(w)
+    w.tally(.bursts, 1)
+    w.tally(.packets, count)
+    // Packets of bursts that were handed are in use until they are complete.
+    if w.pointee.handoff.burstCount == 0 { w.pointee.packetCount = 0 }
+  }
+
+  @inline(__always)
+  static func runStages(_ w: WorkerPointer) {
     repeat {
       if w.pointee.inbound.count > 0 { InboundStage.run(w) }
       if w.pointee.policy.count > 0 { PolicyStage.run(w) }
       if w.pointee.outbound.count > 0 { OutboundStage.run(w) }
       if w.pointee.transmit.count > 0 { TransmitStage.run(w) }
     } while w.pointee.inbound.count | w.pointee.policy.count | w.pointee.outbound.count > 0
-    w.tally(.bursts, 1)
-    w.tally(.packets, count)
-    w.pointee.packetCount = 0
   }
 
   /// A laptop's or CI's manners: nap, longer the longer nothing came. Offline, so that nobody waits for a sleeper.

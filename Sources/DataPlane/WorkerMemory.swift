@@ -20,6 +20,12 @@ public struct WorkerStatistics: Sendable {
   public var sentPackets: UInt64 = 0
   public var droppedPackets: UInt64 = 0
   public var eventsDropped: UInt64 = 0
+  /// Bursts put on the ring for other workers, and those of them that others ran; bursts it ran for others; bursts that
+  /// found the ring full.
+  public var offeredBursts: UInt64 = 0
+  public var handedBursts: UInt64 = 0
+  public var helpedBursts: UInt64 = 0
+  public var handoffRingFull: UInt64 = 0
   /// Only while profiling.
   public var stageCycles: [Stage: UInt64] = [:]
   public init() {}
@@ -34,6 +40,8 @@ final class WorkerMemory: @unchecked Sendable {
     var ports: [EthernetPort]
     var plan: QueuePlan
     var handoffs: [MbufRing?]
+    /// Of bursts for idle workers; nil: none are handed.
+    var bursts: MbufRing?
     var host: HostPath
     var pools: BufferPools
   }
@@ -54,7 +62,7 @@ final class WorkerMemory: @unchecked Sendable {
     guard let random = RandomPool() else { throw DataPlaneError.noRandom }
     guard let deflate = Deflate() else { throw DataPlaneError.noMemory("compression") }
     let burst = configuration.burst
-    let capacity = burst * 4 + Worker.maximumPieces
+    let capacity = max(burst, HandoffMemory.mostPackets) * 4 + Worker.maximumPieces
     let socket = lcore.socket
     func memory<T>(_ type: T.Type, _ count: Int) -> UnsafeMutablePointer<T> {
       NodeMemory.allocate(byteCount: MemoryLayout<T>.stride * count, node: socket)
@@ -67,7 +75,7 @@ final class WorkerMemory: @unchecked Sendable {
       to: Worker(
         id: id, burst: burst, shared: context.shared, ports: Self.makePorts(id, context),
         portCount: context.ports.count,
-        received: memory(Mbuf?.self, burst), packets: memory(Packet.self, capacity),
+        received: memory(Mbuf?.self, max(burst, HandoffMemory.burst)), packets: memory(Packet.self, capacity),
         jobs: memory(CryptoJob.self, capacity), freed: memory(Mbuf?.self, Worker.txCapacity),
         pieceBuffers: memory(Mbuf?.self, Worker.maximumPieces), inbound: PacketList(capacity: capacity),
         policy: PacketList(capacity: capacity), outbound: PacketList(capacity: capacity),
@@ -86,6 +94,8 @@ final class WorkerMemory: @unchecked Sendable {
           layers: memory(UnsafeMutablePointer<gw_sa>?.self, capacity * ProtocolScratch.layersPerPacket),
           images: UnsafeMutableRawPointer(memory(UInt8.self, capacity * KeptImage.stride)), deflate: deflate,
           history: CompressionHistory()),
+        handoff: HandoffMemory(
+          ring: context.bursts?.base, lead: worker, jobs: memory(CryptoJob.self, HandoffMemory.mostPackets)),
         random: random,
         icmpBucket: TokenBucket(
           perSecond: configuration.icmpRate, burst: configuration.icmpRate / 10 + 1, ticksPerSecond: hertz),
@@ -104,7 +114,8 @@ final class WorkerMemory: @unchecked Sendable {
           txQueue: context.plan.tx[index][id] ?? 0, hasTx: context.plan.tx[index][id] != nil,
           hasHost: context.configuration.ports[index].hasHost, mac: octets.byteSwapped, tx: tx, txCount: 0,
           handoff: context.handoffs[index]?.base, hostRing: context.host.ring(fromPort: index)?.base,
-          counters: CounterBlock(count: 8).base))
+          counters: CounterBlock(count: 8).base,
+          burst: UInt16(min(context.configuration.burst, Int(WorkerPort.smallestBurst)))))
     }
     return ports
   }
@@ -124,6 +135,10 @@ final class WorkerMemory: @unchecked Sendable {
     result.cycles = value(.cycles)
     result.busyCycles = value(.busyCycles)
     result.eventsDropped = events.dropped
+    result.offeredBursts = value(.offeredBursts)
+    result.handedBursts = value(.handedBursts)
+    result.helpedBursts = value(.helpedBursts)
+    result.handoffRingFull = value(.handoffRingFull)
     for port in 0..<worker.pointee.portCount {
       let counters = worker.pointee.ports[port].counters
       result.sentPackets &+= (counters + PortCounters.Index.txPackets.rawValue).value

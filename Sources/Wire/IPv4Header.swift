@@ -65,8 +65,23 @@ public struct IPv4Header {
   /// One hop less, the checksum updated (RFC 1624). The caller has seen that the TTL is above 1.
   @inlinable @inline(__always)
   public static func decrementTTL(_ base: UnsafeMutableRawPointer) {
-    let old = UnsafeRawPointer(base).big16(at: 8)
-    setWord(base, old &- 0x0100, from: old, at: 8)
+    base.setByte(UnsafeRawPointer(base).byte(at: 8) &- 1, at: 8)
+    // The word falls by 0x100, so the checksum rises by as much, the carry around the end; -0 is written as 0.
+    let sum = UInt32(UnsafeRawPointer(base).big16(at: 10)) &+ 0x0100
+    base.setBig16(UInt16(truncatingIfNeeded: sum &+ (sum >= 0xffff ? 1 : 0)), at: 10)
+  }
+
+  /// The checksum of a header of 20 bytes holds.
+  @inlinable @inline(__always)
+  public static func isShortChecksumValid(_ base: UnsafeRawPointer) -> Bool {
+    let (first, second) = (base.loadUnaligned(as: UInt64.self), base.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+    let (sum, carry) = first.addingReportingOverflow(second)
+    let rest = UInt64(base.loadUnaligned(fromByteOffset: 16, as: UInt32.self)) &+ (carry ? 1 : 0)
+    let (all, again) = sum.addingReportingOverflow(rest)
+    let whole = all &+ (again ? 1 : 0)
+    // Each half is added to the other: the upper one then holds the sum with its carry.
+    let half = UInt32(truncatingIfNeeded: (whole &+ (whole << 32 | whole >> 32)) >> 32)
+    return (half &+ (half << 16 | half >> 16)) >> 16 == 0xffff
   }
 
   @inlinable @inline(__always)

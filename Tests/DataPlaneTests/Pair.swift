@@ -1,3 +1,4 @@
+import DPDK
 import Engines
 import IPsec
 import Wire
@@ -17,7 +18,8 @@ struct Pair {
   let b: TestGateway
 
   init(
-    mtu: Int = TestEAL.mtu, engines: (any CryptoEngine, any CryptoEngine) = (OpenSSLEngine(), OpenSSLEngine())
+    mtu: Int = TestEAL.mtu, engines: (any CryptoEngine, any CryptoEngine) = (OpenSSLEngine(), OpenSSLEngine()),
+    bursts: MbufRing? = nil
   ) throws {
     a = try TestGateway(
       own: ["198.51.100.1/24", "2001:db8:ffff::1/64", "10.1.0.1/16", "2001:db8:a::1/48"],
@@ -26,7 +28,7 @@ struct Pair {
     b = try TestGateway(
       own: ["198.51.100.2/24", "2001:db8:ffff::2/64", "10.2.0.1/16", "2001:db8:b::1/48"],
       far: [(Self.lan4.0, Self.wan4.0), (Self.lan6.0, Self.wan6.0)], neighbors: [Self.host4.1, Self.host6.1], mtu: mtu,
-      engine: engines.1)
+      engine: engines.1, bursts: bursts)
   }
 
   static func ends(_ family: AddressFamily) -> (IPAddress, IPAddress) {

@@ -14,6 +14,8 @@ enum TestEAL {
     let host: HostPath
     let plan: QueuePlan
     let hostRing: MbufRing
+    /// For more frames than a port's buffer holds.
+    let sentRing: MbufRing
   }
 
   static let mtu = 9000
@@ -37,9 +39,11 @@ enum TestEAL {
     device.mtu = mtu
     let port = try EthernetPort(PortDevice("net_ring0"), device) { try pools.pool(socket: $0) }
     let plan = QueuePlan(ports: [port], workers: 1)
-    let host = try HostPath(configuration, ports: [port], plan: plan, workers: 1, pools: pools)
+    let host = try HostPath(configuration, ports: [port], plan: plan, workers: 2, pools: pools)
     let ring = try MbufRing(name: "test-host", capacity: 1023, mode: [])
+    let sent = try MbufRing(name: "test-sent", capacity: 1023, mode: [])
     return Shared(
-      eal: eal, configuration: configuration, port: port, pools: pools, host: host, plan: plan, hostRing: ring)
+      eal: eal, configuration: configuration, port: port, pools: pools, host: host, plan: plan, hostRing: ring,
+      sentRing: sent)
   }
 }

@@ -34,17 +34,30 @@ enum InboundStage {
   @inline(__always)
   private static func lookUp(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
     var found = 0
+    // Neighbours are often of one SA: the last one found, by what it was found by.
+    var last: UnsafeMutablePointer<gw_sa>?
+    var lastSPI: UInt32 = 0
+    var lastDestination: UInt64 = 0
     var i = 0
     while i < candidates.count {
       let packet = candidates[i]
       i &+= 1
       guard let header = ipsecHeader(w, packet) else { continue }
-      guard let sa = find(w, packet, header) else {
+      let spi = header.loadUnaligned(as: UInt32.self)
+      let isLikeLast =
+        last != nil && spi == lastSPI && packet.pointee.key.destination_low == lastDestination
+        && packet.pointee.ipProtocol == IPProtocol.esp && packet.pointee.version == 4
+      guard let sa = isLikeLast ? last : find(w, packet, header) else {
         w.enqueueForPolicy(packet)
         continue
       }
-      cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
-      cdpdk_prefetch(sa.pointee.session)
+      if !isLikeLast {
+        cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
+        cdpdk_prefetch(sa.pointee.session)
+        last = packet.pointee.ipProtocol == IPProtocol.esp && packet.pointee.version == 4 ? sa : nil
+        lastSPI = spi
+        lastDestination = packet.pointee.key.destination_low
+      }
       if packet.pointee.depth > 0 { w.rememberLayer(packet) }
       packet.pointee.sa = sa
       (candidates.base + found).initialize(to: packet)
@@ -120,11 +133,22 @@ enum InboundStage {
       destinationLow: packet.pointee.key.destination_low, saProtocol: saProtocol)
   }
 
+  /// As `lookUp` on all that waits, if it is all ESP over IP; nil: something else is there, and nothing was done.
+  static func lookUpESP(_ w: WorkerPointer) -> Int? {
+    let candidates = w.pointee.inbound
+    var i = 0
+    while i < candidates.count {
+      guard candidates[i].pointee.ipProtocol == ESP.ipProtocol else { return nil }
+      i &+= 1
+    }
+    return lookUp(w, candidates)
+  }
+
   // MARK: Before the engine
 
   /// Jobs for the first `count` packets of the inbound list that pass the checks; returns how many.
   @inline(__always)
-  private static func prepare(_ w: WorkerPointer, _ count: Int) -> Int {
+  static func prepare(_ w: WorkerPointer, _ count: Int) -> Int {
     let found = w.pointee.inbound
     w.pointee.sealed.count = 0
     var jobs = 0
@@ -202,7 +226,7 @@ enum InboundStage {
   // MARK: After the engine
 
   @inline(__always)
-  private static func finish(_ w: WorkerPointer, _ count: Int) {
+  static func finish(_ w: WorkerPointer, _ count: Int) {
     let packets = w.pointee.sealed
     var run = SACountRun()
     var i = 0

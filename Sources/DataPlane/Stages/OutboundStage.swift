@@ -13,6 +13,12 @@ enum OutboundStage {
 
   @inline(never)
   static func run(_ w: WorkerPointer) {
+    PlainTunnel.run(w)
+    if w.pointee.outbound.count | w.pointee.pieces.count > 0 { runGeneral(w) }
+  }
+
+  @inline(never)
+  private static func runGeneral(_ w: WorkerPointer) {
     selectSAs(w)
     while w.pointee.outbound.count > 0 {
       takeSequenceNumbers(w)

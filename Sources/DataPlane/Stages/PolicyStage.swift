@@ -27,12 +27,13 @@ enum PolicyStage {
     let list = w.pointee.policy
     w.pointee.policy.count = 0
     let generation = w.pointee.generation
+    let flows = w.pointee.flows
     var run = PolicyCountRun()
     var i = 0
     while i < list.count {
       let packet = list[i]
       i &+= 1
-      var entry = w.pointee.flows.lookup(&packet.pointee.key, hash: packet.pointee.hash, generation: generation)
+      var entry = flows.lookup(&packet.pointee.key, hash: packet.pointee.hash, generation: generation)
       // What came through several SAs is checked each time: an entry remembers one.
       if let hit = entry, packet.pointee.origin == .tunnel,
         packet.pointee.depth > 1 || hit.pointee.sa_serial != packet.pointee.sa.unsafelyUnwrapped.pointee.serial
@@ -56,6 +57,7 @@ enum PolicyStage {
     case FlowAction.protect.rawValue:
       guard decrementTTL(w, packet) else { return }
       packet.pointee.policy = flow.pointee.policy
+      crypto_prefetch(flow.pointee.policy)
       w.pointee.outbound.append(packet)
     case FlowAction.forward.rawValue:
       guard decrementTTL(w, packet) else { return }

@@ -16,14 +16,21 @@ enum ReceiveStage {
   @inline(never)
   static func run(_ w: WorkerPointer, port: Int, count: Int) {
     let received = w.pointee.received
+    // Mbufs, then what they hold, some packets ahead.
+    var ahead = 0
+    while ahead < min(count, 8) {
+      cdpdk_prefetch_data(received[ahead].unsafelyUnwrapped)
+      ahead &+= 1
+    }
+    let mac = w.pointee.ports[port].mac
     var i = 0
     var bytes = 0
     while i < count {
-      if i &+ 4 < count { cdpdk_prefetch_data(received[i &+ 4].unsafelyUnwrapped) }
+      if i &+ 8 < count { cdpdk_prefetch_data(received[i &+ 8].unsafelyUnwrapped) }
       let mbuf = received[i].unsafelyUnwrapped
       i &+= 1
       bytes &+= Int(mbuf.pointee.pkt_len)
-      frame(w, mbuf, port: port)
+      frame(w, mbuf, port: port, mac: mac)
     }
     w.pointee.ports[port].count(.rxPackets, count)
     w.pointee.ports[port].count(.rxBytes, bytes)
@@ -31,7 +38,7 @@ enum ReceiveStage {
   }
 
   @inline(__always)
-  private static func frame(_ w: WorkerPointer, _ received: Mbuf, port: Int) {
+  private static func frame(_ w: WorkerPointer, _ received: Mbuf, port: Int, mac: UInt64) {
     var mbuf = received
     let packet = w.nextPacket(mbuf, port: port, origin: .clear)
     if mbuf.pointee.nb_segs != 1 {
@@ -52,7 +59,7 @@ enum ReceiveStage {
     packet.pointee.ip = frame + 14
     packet.pointee.length = Int32(truncatingIfNeeded: length &- 14)
     let destination = frame.loadUnaligned(as: UInt64.self) & macMask
-    if destination != w.pointee.ports[port].mac {
+    if destination != mac {
       otherDestination(w, packet, destination: destination, type: type)
     } else if type == ipv4Type {
       ipv4(w, packet)
@@ -94,7 +101,8 @@ enum ReceiveStage {
       return
     }
     // Cut off the link's padding: what follows works on the IP packet alone.
-    packet.pointee.mbuf.setLength(Int(packet.pointee.length) &+ 14)
+    let length = Int(packet.pointee.length) &+ 14
+    if length != Int(packet.pointee.mbuf.pointee.data_len) { packet.pointee.mbuf.setLength(length) }
     w.sort(packet)
   }
 

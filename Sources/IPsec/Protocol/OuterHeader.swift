@@ -46,6 +46,13 @@ public enum OuterHeader {
     sa.pointee.outer_length = UInt8(length)
   }
 
+  /// The bits of the inner packet's traffic class that the outer one takes over: ECN (RFC 6040 4.1, normal mode) unless
+  /// the SA forbids it, DSCP unless the SA fixes it.
+  @inlinable @inline(__always)
+  public static func copiedClass(_ flags: UInt32) -> UInt8 {
+    (flags & GW_SA_NO_ECN.rawValue == 0 ? 0x03 : 0) | (flags & GW_SA_DSCP_SET.rawValue == 0 ? 0xfc : 0)
+  }
+
   /// Writes the finished header at `start`, `outer_length` bytes.
   /// - Parameters:
   ///   - length: of the whole IP packet, this header included.
@@ -58,10 +65,7 @@ public enum OuterHeader {
   ) {
     let flags = sa.pointee.flags
     let outer = UnsafeRawPointer(sa.outerHeader)
-    // ECN is copied (RFC 6040 4.1, normal mode) unless the SA forbids it; DSCP is copied unless the SA fixes it.
-    var kept: UInt8 = flags & GW_SA_NO_ECN.rawValue == 0 ? 0x03 : 0
-    if flags & GW_SA_DSCP_SET.rawValue == 0 { kept |= 0xfc }
-    let added = trafficClass & kept
+    let added = trafficClass & copiedClass(flags)
     if flags & GW_SA_OUTER_V6.rawValue == 0 {
       start.storeBytes(of: outer.loadUnaligned(as: UInt64.self), as: UInt64.self)
       (start + 8).storeBytes(of: outer.loadUnaligned(fromByteOffset: 8, as: UInt64.self), as: UInt64.self)

@@ -1,0 +1,223 @@
+import CDPDK
+import CLayout
+import DPDK
+import Engines
+import IPsec
+import Synchronization
+
+/// A stretch of a worker's jobs that another worker may run. One cache line in the lead's memory, which outlives every
+/// ring entry that points to it: an entry that comes late finds the state of a later round, which is as good.
+struct HandedBurst: ~Copyable {
+  enum State { static let free: UInt32 = 0, offered: UInt32 = 1, taken: UInt32 = 2, done: UInt32 = 3 }
+
+  /// Lead: free → offered, and offered → taken when it runs the burst itself; a helper: offered → taken → done.
+  let state = Atomic<UInt32>(State.free)
+  /// Written by the lead while free.
+  var first: Int32 = 0
+  var count: Int32 = 0
+  let lead: UnsafeMutablePointer<Worker>
+  private let spare: (UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0)
+
+  init(lead: UnsafeMutablePointer<Worker>) { self.lead = lead }
+}
+
+/// One worker's side of handing bursts. Its own memory, but for `ring`, which all workers share.
+struct HandoffMemory {
+  static var mostBursts: Int { 8 }
+  static var burst: Int { 32 }
+  /// Packets received in one round while handing.
+  static var mostPackets: Int { mostBursts * burst }
+
+  /// Nil: the only worker.
+  let ring: OpaquePointer?
+  let bursts: UnsafeMutablePointer<HandedBurst>
+  let packets: PacketList
+  let jobs: UnsafeMutablePointer<CryptoJob>
+  /// Of this round.
+  var burstCount = 0
+  var jobCount = 0
+
+  init(ring: OpaquePointer?, lead: UnsafeMutablePointer<Worker>, jobs: UnsafeMutablePointer<CryptoJob>) {
+    self.ring = ring
+    self.jobs = jobs
+    packets = PacketList(capacity: Self.mostPackets)
+    let memory = UnsafeMutableRawPointer.allocate(
+      byteCount: Self.mostBursts * MemoryLayout<HandedBurst>.stride, alignment: 64)
+    bursts = memory.bindMemory(to: HandedBurst.self, capacity: Self.mostBursts)
+    for index in 0..<Self.mostBursts { (bursts + index).initialize(to: HandedBurst(lead: lead)) }
+  }
+}
+
+/// Inbound ESP that one worker cannot open alone, of one SA or of many: in a round with much to do the lead receives and
+/// checks several bursts, offers each burst's cryptography over a ring to workers that have nothing to do, and finishes
+/// them itself in the order in which they came. So order, replay windows and tables stay as they are with one worker;
+/// nothing of it outlives a round, and with it no pointer a grace period.
+///
+/// Nobody waits for a worker that may not come: the lead runs every burst that is not taken by the time it needs it.
+enum HandedBursts {
+  /// Of cryptography in a burst: below, moving the packets' lines to another core costs more than it saves.
+  private static var leastBytes: Int { 32 * 384 }
+
+  /// Whether this round may hand bursts: some worker is idle, and the queue has filled its bursts.
+  @inline(__always)
+  static func isWanted(_ w: WorkerPointer, _ port: UnsafeMutablePointer<WorkerPort>) -> Bool {
+    port.pointee.isSaturated && w.pointee.handoff.ring != nil
+      && w.pointee.shared.pointee.idleWorkers.load(ordering: .relaxed) > 0
+  }
+
+  /// Receives burst after burst while they are full, and offers what is inbound ESP. Returns how many packets came.
+  @inline(never)
+  static func round(_ w: WorkerPointer, port index: Int) -> Int {
+    let port = w.pointee.ports + index
+    let burst = HandoffMemory.burst
+    var total = 0
+    var count = burst
+    var bursts = 0
+    while count == burst, bursts < HandoffMemory.mostBursts {
+      count = Int(cdpdk_rx_burst(port.pointee.id, port.pointee.rxQueue, w.pointee.received, UInt16(burst)))
+      bursts &+= 1
+      total &+= count
+      guard count > 0 else { break }
+      take(w, port: index, count: count)
+    }
+    if count < burst { port.pointee.fullBursts = 0 }
+    complete(w)
+    WorkerLoop.runStages(w)
+    w.pointee.packetCount = 0
+    return total
+  }
+
+  /// The first `count` buffers of `received`. They stay as they are received until `complete`.
+  static func take(_ w: WorkerPointer, port: Int, count: Int) {
+    ReceiveStage.run(w, port: port, count: count)
+    offer(w)
+    WorkerLoop.process(w, count)
+  }
+
+  /// The inbound packets, prepared for their engine, as a burst of their own.
+  private static func offer(_ w: WorkerPointer) {
+    guard w.pointee.inbound.count > 0 else { return }
+    guard let found = InboundStage.lookUpESP(w) else {
+      // Other protocols share memory by the burst, and must not overtake.
+      complete(w)
+      return
+    }
+    let first = w.pointee.handoff.jobCount
+    let (jobs, sealed) = (w.pointee.jobs, w.pointee.sealed)
+    w.pointee.jobs = w.pointee.handoff.jobs + first
+    w.pointee.sealed = w.pointee.handoff.packets.from(first)
+    let count = InboundStage.prepare(w, found)
+    w.pointee.inbound.count = 0
+    w.pointee.jobs = jobs
+    w.pointee.sealed = sealed
+    w.mark(.inbound)
+    guard count > 0 else { return }
+    let handed = w.pointee.handoff.bursts + w.pointee.handoff.burstCount
+    handed.pointee.first = Int32(truncatingIfNeeded: first)
+    handed.pointee.count = Int32(truncatingIfNeeded: count)
+    w.pointee.handoff.jobCount = first &+ count
+    w.pointee.handoff.burstCount &+= 1
+    handed.pointee.state.store(HandedBurst.State.offered, ordering: .releasing)
+    announce(w, handed, count)
+  }
+
+  private static func announce(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>, _ count: Int) {
+    let jobs = w.pointee.handoff.jobs + Int(handed.pointee.first)
+    var bytes = 0
+    var i = 0
+    while i < count {
+      bytes &+= Int(jobs[i].text_length)
+      i &+= 1
+    }
+    guard bytes >= leastBytes, let ring = w.pointee.handoff.ring else { return }
+    var entry: Mbuf? = UnsafeMutableRawPointer(handed).assumingMemoryBound(to: cdpdk_mbuf.self)
+    w.tally(cdpdk_ring_enqueue(ring, &entry, 1) == 1 ? .offeredBursts : .handoffRingFull, 1)
+  }
+
+  /// Everything offered in this round, in its order. The caller runs the stages for what comes out.
+  static func complete(_ w: WorkerPointer) {
+    let count = w.pointee.handoff.burstCount
+    guard count > 0 else { return }
+    let (jobs, sealed) = (w.pointee.jobs, w.pointee.sealed)
+    // What waits in `inbound` came later than what was handed, and goes on after it.
+    let nothingWaits = w.pointee.inbound.count == 0
+    var i = 0
+    while i < count {
+      let handed = w.pointee.handoff.bursts + i
+      settle(w, handed)
+      let first = Int(handed.pointee.first)
+      w.pointee.jobs = w.pointee.handoff.jobs + first
+      w.pointee.sealed = w.pointee.handoff.packets.from(first)
+      InboundStage.finish(w, Int(handed.pointee.count))
+      handed.pointee.state.store(HandedBurst.State.free, ordering: .relaxed)
+      w.mark(.inbound)
+      i &+= 1
+      w.pointee.jobs = jobs
+      w.pointee.sealed = sealed
+      if nothingWaits { WorkerLoop.runStages(w) }
+    }
+    w.pointee.handoff.burstCount = 0
+    w.pointee.handoff.jobCount = 0
+  }
+
+  /// Runs the burst if nobody has taken it. Who has is running it at this moment, and waits for nothing.
+  private static func settle(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
+    if claim(handed) {
+      run(w, handed)
+    } else {
+      while handed.pointee.state.load(ordering: .acquiring) != HandedBurst.State.done { rte_pause() }
+      w.tally(.handedBursts, 1)
+    }
+    w.mark(.crypto)
+  }
+
+  @inline(__always)
+  private static func claim(_ handed: UnsafeMutablePointer<HandedBurst>) -> Bool {
+    handed.pointee.state.compareExchange(
+      expected: HandedBurst.State.offered, desired: HandedBurst.State.taken, ordering: .acquiringAndReleasing
+    ).exchanged
+  }
+
+  /// An idle worker's share: one burst of another's, with its own engine memory. Returns 1 if there was one.
+  @inline(__always)
+  static func help(_ w: WorkerPointer) -> Int {
+    guard let ring = w.pointee.handoff.ring else { return 0 }
+    var entry: Mbuf?
+    guard cdpdk_ring_dequeue(ring, &entry, 1) == 1, let entry else { return 0 }
+    return help(w, UnsafeMutableRawPointer(entry).assumingMemoryBound(to: HandedBurst.self))
+  }
+
+  @inline(never)
+  private static func help(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) -> Int {
+    guard claim(handed) else { return 1 }
+    run(w, handed)
+    handed.pointee.state.store(HandedBurst.State.done, ordering: .releasing)
+    w.tally(.helpedBursts, 1)
+    return 1
+  }
+
+  /// The jobs of a burst that `w` has claimed, in runs of one engine.
+  private static func run(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
+    let lead = handed.pointee.lead
+    let first = Int(handed.pointee.first)
+    let jobs = lead.pointee.handoff.jobs + first
+    let packets = lead.pointee.handoff.packets.from(first)
+    let count = Int(handed.pointee.count)
+    let away = w.pointee.id &- lead.pointee.id
+    if away != 0 {
+      var i = 0
+      while i < count {
+        let stride = Int(packets[i].pointee.sa.unsafelyUnwrapped.pointee.session_stride)
+        jobs[i].session += stride &* away
+        i &+= 1
+      }
+    }
+    CryptoRuns.run(jobs, packets, count)
+  }
+}
+
+extension PacketList {
+  /// An empty list of the entries from `index` on.
+  @inline(__always)
+  func from(_ index: Int) -> PacketList { PacketList(base: base + index) }
+}
