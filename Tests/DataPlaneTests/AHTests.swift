@@ -118,6 +118,27 @@ extension DataPlaneTests {
       }
     }
 
+    /// RFC 6946: a datagram of one fragment is whole, and its fragment header is not what AH saw.
+    @Test(arguments: [[], [60, 0, 0x1e, 4, 5, 6, 7, 8, 17, 0, 0x1e, 4, 9, 9, 9, 9]] as [[UInt8]])
+    func atomicFragmentsAreWhole(extensions: [UInt8]) throws {
+      let udp = Array(Packets.udp(from: Pair.wan6.0, to: Pair.wan6.1, payload: Array(0..<50))[40...])
+      let packet = Packets.ip(
+        from: Pair.wan6.0, to: Pair.wan6.1, number: extensions.isEmpty ? 17 : 0, payload: extensions + udp)
+      let (pair, sealed) = try Self.sealed(packet, .v6)
+      // AH stands behind the hop-by-hop options, where the fragment header goes too.
+      let (end, number) = extensions.isEmpty ? (40, 6) : (48, 40)
+      #expect(sealed[number] == 51)
+      var atomic = Array(sealed[..<end]) + [51, 0, 0, 0, 1, 2, 3, 4] + sealed[end...]
+      atomic[number] = 44
+      Self.setLength(&atomic)
+      var forged = atomic
+      forged[end + 8 + 12] ^= 1
+      let refused = pair.b.receive([forged])
+      #expect(refused.host.isEmpty && refused.drops == [.integrity: 1])
+      let outcome = pair.b.receive([atomic])
+      #expect(outcome.host == [packet] && outcome.drops == [:])
+    }
+
     @Test func headerLengthsAreChecked() throws {
       let packet = Packets.udp(from: Pair.wan4.0, to: Pair.wan4.1, payload: Array(0..<99))
       for length in UInt8.min...UInt8.max {

@@ -65,6 +65,7 @@ enum AHStage {
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
     _ job: UnsafeMutablePointer<CryptoJob>, index: Int
   ) -> Bool {
+    if packet.pointee.version == 6 { AtomicFragment.unwrap(packet) }
     let offset = Int(packet.pointee.payloadOffset)
     let header = packet.pointee.ip + offset
     guard let view = AHHeader(header, length: Int(packet.pointee.length) &- offset),
