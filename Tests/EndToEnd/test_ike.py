@@ -267,6 +267,26 @@ class CharonRulesTest(IKETest):
             self.assert_traffic()
         self.check(body)
 
+    def test_version_one(self):
+        """gateway.yaml says so, and a reload is enough."""
+        def body():
+            self.start_charons()
+            for gateway in (self.lab.gw1, self.lab.gw2):
+                self.addCleanup(self.set_version, gateway, 2)
+                self.set_version(gateway, 1)
+            self.write(quick="quick auth hmac-sha2-256 enc aes-256 group modp2048")
+            self.load()
+            self.established()
+            self.assert_traffic()
+            self.assertEqual(self.report(self.lab.gw1)["sas"][0]["version"], "IKEv1")
+        self.check(body)
+
+    def set_version(self, gateway, version):
+        gateway.settings["ike"] = (f'{{daemon: charon, vici: "FOLDER/charon/vici.sock", credentials: "FOLDER/ike", '
+                                   f'version: {version}}}')
+        gateway.write_config()
+        gateway.gwctl("reload")
+
     def test_sample_of_ike_rules(self):
         def body():
             self.start_charons()

@@ -36,6 +36,7 @@ public final class IKEAgent: Sendable {
     /// The generation that was tried last.
     var tried: UInt64 = 0
     var status: KeyDaemonStatus
+    var hasStarted = false
     var waiters: [(generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
   }
 
@@ -58,6 +59,7 @@ public final class IKEAgent: Sendable {
   }
 
   public func start() {
+    state.withLock { $0.hasStarted = true }
     let thread = Thread { [self] in
       IKEAgentThread(self).run()
       hasStopped.signal()
@@ -66,10 +68,12 @@ public final class IKEAgent: Sendable {
     thread.start()
   }
 
-  /// What the daemon has stays with it. After `start` only.
+  /// What the daemon has stays with it. The thread is not waited for beyond a second: a daemon that waits for the
+  /// caller's thread itself must not hold it up.
   public func stop() {
     change { $0.isStopping = true }
-    hasStopped.wait()
+    guard state.withLock({ $0.hasStarted }) else { return finish() }
+    _ = hasStopped.wait(timeout: .now() + .seconds(1))
   }
 
   // MARK: Orders

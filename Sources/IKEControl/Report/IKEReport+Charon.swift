@@ -96,8 +96,9 @@ extension IKEReport.ChildSA {
     packetsIn = sa.number("packets-in")
     bytesOut = sa.number("bytes-out")
     packetsOut = sa.number("packets-out")
-    idleInSeconds = sa.number("use-in")
-    idleOutSeconds = sa.number("use-out")
+    // charon subtracts: a last use in the second that begins just now comes out as nearly 2^64.
+    idleInSeconds = sa.number("use-in").map { $0 > UInt64(UInt32.max) ? 0 : $0 }
+    idleOutSeconds = sa.number("use-out").map { $0 > UInt64(UInt32.max) ? 0 : $0 }
     installedSeconds = sa.number("install-time")
     rekeySeconds = sa.number("rekey-time")
     expirySeconds = sa.number("life-time")
