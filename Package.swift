@@ -124,7 +124,8 @@ let package = Package(
     .testTarget(name: "ControlAPITests", dependencies: ["ControlAPI", "ControlAPITesting"]),
     .testTarget(name: "ControlPlaneTests", dependencies: ["ControlPlane", "ControlAPITesting"], swiftSettings: dpdk),
     .testTarget(
-      name: "gwctlTests", dependencies: ["gwctl", "ControlAPI", "ControlPlane", "ControlAPITesting"],
+      name: "gwctlTests",
+      dependencies: ["gwctl", "ControlAPI", "ControlPlane", "ControlAPITesting", "ConfigurationFiles", "IKEControl"],
       swiftSettings: dpdk),
   ],
   swiftLanguageModes: [.v6]

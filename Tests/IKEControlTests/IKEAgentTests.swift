@@ -81,4 +81,19 @@ import Testing
     agent.stop()
     second.stop()
   }
+
+  /// charon may wait for the gateway's control thread, which stops the agent.
+  @Test func aDaemonThatDoesNotAnswerHoldsNobodyUp() async throws {
+    let charon = try FakeCharon(answer: { _, _ in [] })
+    let agent = IKEAgent(Self.settings(charon.path)) { _, _ in }
+    agent.start()
+    agent.replace(try Rules.parse(Rules.example))
+    try await Self.until { !charon.requests.isEmpty }
+    let before = ContinuousClock.now
+    agent.stop()
+    #expect(before.duration(to: .now) < .seconds(8))
+    charon.stop()
+    let never = IKEAgent(Self.settings(charon.path)) { _, _ in }
+    never.stop()
+  }
 }
