@@ -61,8 +61,13 @@ public final class Gateway: @unchecked Sendable {
     engines = CryptoEngines()
     for failure in engines.failures { logger.error("\(failure)") }
     if configuration.crypto == .auto { engines.calibrate() }
-    guard let engine = engines.engine(named: configuration.crypto.rawValue) else {
-      throw GatewayError.network("crypto: \(configuration.crypto.rawValue): the engine failed its self-test")
+    let crypto = configuration.crypto.rawValue
+    guard let engine = engines.chosen(crypto) else {
+      throw GatewayError.network("crypto: \(crypto): this machine has no such engine")
+    }
+    let lacking = engines.lacking(crypto)
+    if !lacking.isEmpty {
+      logger.notice("crypto: \(crypto) lacks \(lacking.count) transforms, which run on openssl; see gwctl show engines")
     }
     let workers = eal.workers.count
     quiescence = QuiescentState(readers: workers)

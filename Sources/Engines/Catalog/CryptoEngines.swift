@@ -46,6 +46,28 @@ public final class CryptoEngines: Sendable {
     name == auto.name ? auto : engines.first { $0.name == name }
   }
 
+  /// What `crypto: name` gives: that engine, with OpenSSL for the transforms that it lacks. Nil if there is none here.
+  public func chosen(_ name: String) -> (any CryptoEngine)? {
+    guard let wanted = engine(named: name), wanted.name != auto.name, let rest = engine(named: "openssl") else {
+      return engine(named: name)
+    }
+    return ForcedEngine(wanted, rest: rest)
+  }
+
+  /// The engines on which an SA of `kind` runs where `crypto:` is `name`, by size class.
+  public func names(_ kind: TransformKind, _ direction: CryptoDirection, chosen name: String) -> [String] {
+    if name == auto.name { return auto.names(kind, direction) }
+    let wanted = engine(named: name).flatMap { $0.supports(kind.sample) ? $0 : nil } ?? engine(named: "openssl")
+    guard let wanted, wanted.supports(kind.sample) else { return [] }
+    return SizeClass.allCases.map { _ in wanted.name }
+  }
+
+  /// What a forced engine leaves to OpenSSL.
+  public func lacking(_ name: String) -> [TransformKind] {
+    guard name != auto.name, let wanted = engine(named: name), let rest = engine(named: "openssl") else { return [] }
+    return TransformKind.all.filter { !wanted.supports($0.sample) && rest.supports($0.sample) }
+  }
+
   /// Measures `kinds` and has `auto` pick by the result; sessions that were made before stay as they are.
   /// Takes `budget` for each engine, direction and size class.
   public func calibrate(
@@ -85,6 +107,15 @@ final class AutoEngine: CryptoEngine {
     return TransformKind.all.flatMap { kind in
       [CryptoDirection.seal, .open].compactMap { measured[Key(kind: kind, direction: $0)] }
     }
+  }
+
+  /// By size class.
+  func names(_ kind: TransformKind, _ direction: CryptoDirection) -> [String] {
+    if let picked = measured.withLock({ $0[Key(kind: kind, direction: direction)]?.picked }), !picked.isEmpty {
+      return picked
+    }
+    guard let first = engines.first(where: { $0.supports(kind.sample) }) else { return [] }
+    return SizeClass.allCases.map { _ in first.name }
   }
 
   func supports(_ transform: CryptoTransform) -> Bool { engines.contains { $0.supports(transform) } }
