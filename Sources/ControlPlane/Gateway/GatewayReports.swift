@@ -150,11 +150,30 @@ extension Gateway {
     }
   }
 
+  /// SAs by engine; one that splits its packets by size counts for each engine it has.
+  private func engineSessions(_ chosen: String) -> [String: Int] {
+    var sessions: [String: Int] = [:]
+    for (kind, count) in database.keyedSAs() {
+      for (direction, count) in [(CryptoDirection.seal, count.seal), (.open, count.open)] where count > 0 {
+        for name in Set(engines.names(kind, direction, chosen: chosen)) { sessions[name, default: 0] += count }
+      }
+    }
+    return sessions
+  }
+
   var engineStatuses: [EngineStatus] {
+    let chosen = configuration.crypto.rawValue
     let rows = engines.report()
+    let sessions = engineSessions(chosen)
     return engines.engines.map { engine in
       let failures = engines.failures.filter { $0.engine == engine.name }.map { "\($0.kind): \($0.reason)" }
-      var status = EngineStatus(name: engine.name, version: engine.version, selfTestFailures: failures)
+      var status = EngineStatus(
+        name: engine.name, version: engine.version, selfTestFailures: failures, sessions: sessions[engine.name] ?? 0)
+      if configuration.crypto != .auto {
+        for kind in TransformKind.all where engines.names(kind, .seal, chosen: chosen).first == engine.name {
+          status.choices.append(EngineStatus.Choice(transform: "\(kind)", picked: true))
+        }
+      }
       for row in rows {
         guard let measured = row.nanoseconds.first(where: { $0.engine == engine.name }) else { continue }
         for (index, size) in SizeClass.allCases.enumerated() where index < measured.bySize.count {

@@ -78,6 +78,17 @@ extension SecurityDatabase {
 
   public func saCount() -> Int { entries.count }
 
+  /// How many SAs are keyed for each kind of transform: those that seal and those that open.
+  public func keyedSAs() -> [TransformKind: (seal: Int, open: Int)] {
+    var counts: [TransformKind: (seal: Int, open: Int)] = [:]
+    for entry in entries.values where entry.session != nil {
+      guard let transform = SAFactory.keyed(entry.parameters) else { continue }
+      let kind = TransformKind(transform)
+      if entry.isInbound { counts[kind, default: (0, 0)].open += 1 } else { counts[kind, default: (0, 0)].seal += 1 }
+    }
+    return counts
+  }
+
   public func bundle(
     _ first: SAIdentifier, with then: SAIdentifier, origin: UInt64
   ) throws(DatabaseError) {

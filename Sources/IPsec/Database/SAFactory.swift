@@ -50,12 +50,7 @@ struct SAFactory {
 
   /// A key schedule; nil for protocols that have no keys.
   func makeSession(_ parameters: SAParameters, isInbound: Bool) throws(DatabaseError) -> CryptoSession? {
-    guard parameters.saProtocol == .esp || parameters.saProtocol == .ah else { return nil }
-    var transform = parameters.transform
-    if parameters.saProtocol == .ah {
-      transform = CryptoTransform(
-        encryption: .null, authentication: transform.authentication, authenticationKey: transform.authenticationKey)
-    }
+    guard let transform = Self.keyed(parameters) else { return nil }
     do {
       return try engine.makeSession(transform, direction: isInbound ? .open : .seal, workers: workers)
     } catch {
@@ -64,6 +59,18 @@ struct SAFactory {
       case .keyLength: throw .invalid(error.description)
       case .library(let message): throw .invalid("the crypto library refused the key: \(message)")
       }
+    }
+  }
+
+  /// What an engine is asked for; nil for protocols that have no keys.
+  static func keyed(_ parameters: SAParameters) -> CryptoTransform? {
+    switch parameters.saProtocol {
+    case .esp: parameters.transform
+    case .ah:
+      CryptoTransform(
+        encryption: .null, authentication: parameters.transform.authentication,
+        authenticationKey: parameters.transform.authenticationKey)
+    case .ipcomp, .ipip: nil
     }
   }
 
