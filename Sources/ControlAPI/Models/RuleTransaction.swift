@@ -75,19 +75,19 @@ public struct RuleTransaction: Codable, Sendable {
 /// What became of a transaction. Where it was atomic and something failed, nothing was changed.
 public struct LoadReport: Codable, Sendable, Hashable {
   public struct Failure: Codable, Sendable, Hashable {
-    /// Index into the transaction's `rules`.
-    public var rule: Int
+    /// Index into the transaction's `rules`; nil: no rule alone is at fault.
+    public var rule: Int?
     /// `exists`, `not_found` …: ipsecctl minds some more than others.
     public var kind: ControlError.Kind
     public var reason: String
 
-    public init(rule: Int, _ error: ControlError) {
+    public init(rule: Int?, _ error: ControlError) {
       self.rule = rule
       kind = error.kind
       reason = error.detail
     }
 
-    public init(rule: Int, _ error: DatabaseError) { self.init(rule: rule, ControlError(error)) }
+    public init(rule: Int?, _ error: DatabaseError) { self.init(rule: rule, ControlError(error)) }
   }
   public var sasAdded = 0
   public var sasDeleted = 0

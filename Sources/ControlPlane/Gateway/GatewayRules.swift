@@ -42,6 +42,18 @@ extension Gateway {
     }
   }
 
+  private func weakness(
+    _ rules: [RuleTransaction.Rule], among added: Set<SAIdentifier>
+  ) -> LoadReport.Failure? {
+    for (index, rule) in rules.enumerated() {
+      guard case .sa(let sa) = rule, added.contains(sa.identifier) else { continue }
+      do throws(DatabaseError) { try checkWeak([sa], allowed: configuration.allowWeak) } catch {
+        return LoadReport.Failure(rule: index, error)
+      }
+    }
+    return nil
+  }
+
   /// Static keys say nothing of a replay window: gateway.yaml does.
   private func completed(_ sa: SAParameters, _ configuration: GatewayConfiguration) -> SAParameters {
     guard sa.owner == .configuration, sa.saProtocol == .esp || sa.saProtocol == .ah, sa.replayWindow == 0 else {
@@ -115,11 +127,14 @@ extension Gateway {
 
   private func apply(_ change: ConfigurationChange, rules: [RuleTransaction.Rule], isDry: Bool) -> LoadReport {
     var report = LoadReport()
+    if let failure = weakness(rules, among: Set(change.addedSAs.map(\.identifier))) {
+      report.failures = [failure]
+      return report
+    }
     do throws(DatabaseError) {
-      try checkWeak(change.addedSAs, allowed: configuration.allowWeak)
       if isDry { try database.check(change) } else { try database.apply(change, origin: 0) }
     } catch {
-      report.failures = [LoadReport.Failure(rule: Self.culprit(error, rules), error)]
+      report.failures = [LoadReport.Failure(rule: culprit(rules), error)]
       return report
     }
     report.sasAdded = change.addedSAs.count
@@ -130,11 +145,17 @@ extension Gateway {
     return report
   }
 
-  /// The rule whose SA the refusal names; the first if it names none.
-  private static func culprit(_ error: DatabaseError, _ rules: [RuleTransaction.Rule]) -> Int {
-    rules.firstIndex {
-      if case .sa(let sa) = $0 { error.description.contains(sa.identifier.description) } else { false }
-    } ?? 0
+  /// The rule that the database refused; nil if none of them alone.
+  private func culprit(_ rules: [RuleTransaction.Rule]) -> Int? {
+    guard let part = database.culprit else { return nil }
+    return rules.firstIndex { rule in
+      switch (rule, part) {
+      case (.sa(let sa), .sa(let id)): sa.identifier == id
+      case (.policy(let policy), .policy(let name)):
+        policy.direction == name.direction && policy.selector == name.selector
+      default: false
+      }
+    }
   }
 
   private func loadEach(_ transaction: RuleTransaction) -> LoadReport {

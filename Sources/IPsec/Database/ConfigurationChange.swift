@@ -21,6 +21,11 @@ public struct ConfigurationChange: Sendable {
     }
   }
 
+  public enum Part: Sendable, Hashable {
+    case sa(SAIdentifier)
+    case policy(PolicyName)
+  }
+
   /// Taken out before anything is added; those that do not stand are an error.
   public var removedSAs: [SAIdentifier] = []
   public var removedPolicies: [PolicyName] = []
@@ -121,6 +126,7 @@ extension SecurityDatabase {
     var removed = 0
     for name in change.removedPolicies {
       let key = PolicyKey(direction: name.direction, selector: name.selector, mark: nil, interfaceID: 0)
+      culprit = .policy(name)
       guard policyIndices[key] != nil else {
         throw .notFound("the policy from \(name.selector.source) to \(name.selector.destination)")
       }
@@ -128,11 +134,13 @@ extension SecurityDatabase {
     }
     var fresh: Set<PolicyKey> = []
     for policy in change.addedPolicies {
+      culprit = .policy(.init(direction: policy.direction, selector: policy.selector))
       try PolicyFactory.validate(policy)
       let key = PolicyKey(
         direction: policy.direction, selector: policy.selector, mark: policy.mark, interfaceID: policy.interfaceID)
       if policyIndices[key] == nil { fresh.insert(key) }
     }
+    culprit = nil
     // New ones come before old ones go, so that traffic never finds neither.
     guard policyEntries.count + fresh.count <= limits.policies else {
       throw .full("the limit of \(limits.policies) policies is reached")
@@ -142,18 +150,21 @@ extension SecurityDatabase {
   private func prepareSAs(of change: ConfigurationChange) throws(DatabaseError) -> [SAEntry] {
     let removed = Set(change.removedSAs)
     for id in change.removedSAs {
+      culprit = .sa(id)
       guard let entry = find(id), entry.state != .larval else { throw .notFound("SA \(id)") }
     }
     var names: Set<SAIdentifier> = []
     var prepared: [SAEntry] = []
     do throws(DatabaseError) {
       for sa in change.addedSAs {
+        culprit = nil
+        guard entries.count - removed.count + prepared.count < limits.sas else {
+          throw .full("the limit of \(limits.sas) SAs is reached")
+        }
+        culprit = .sa(sa.identifier)
         guard names.insert(sa.identifier).inserted else { throw .exists("SA \(sa.identifier)") }
         if let standing = find(sa.identifier), standing.state != .larval, !removed.contains(sa.identifier) {
           throw .exists("SA \(sa.identifier)")
-        }
-        guard entries.count - removed.count + prepared.count < limits.sas else {
-          throw .full("the limit of \(limits.sas) SAs is reached")
         }
         prepared.append(try prepare(sa, replacingLarval: nil, beside: removed))
       }
@@ -161,6 +172,7 @@ extension SecurityDatabase {
       for entry in prepared { discard(entry) }
       throw error
     }
+    culprit = nil
     return prepared
   }
 }

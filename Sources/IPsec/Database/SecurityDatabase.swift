@@ -42,6 +42,9 @@ public final class SecurityDatabase: SecurityStore {
   var policiesByNeed: [BindingKey: [UInt32: PolicyEntry]] = [:]
   private var lastPolicyNumber: UInt32 = 0
 
+  /// What the last `ConfigurationChange` was refused for; nil where no part of it was at fault alone.
+  public internal(set) var culprit: ConfigurationChange.Part?
+
   var acquires = AcquireTable()
   var keys = KeyHistory()
 

@@ -44,7 +44,7 @@ struct RulesOptions: ParsableArguments {
   /// Says which rules failed, by their place in the file.
   static func failure(_ failures: [LoadReport.Failure], _ prepared: RulesFile.Prepared, closing: String) -> Failure {
     for failure in failures {
-      let place = prepared.sources.indices.contains(failure.rule) ? prepared.sources[failure.rule] : nil
+      let place = failure.rule.flatMap { prepared.sources.indices.contains($0) ? prepared.sources[$0] : nil }
       Terminal.standard.error(place.map { "\($0.file): \($0.line): \(failure.reason)" } ?? failure.reason)
     }
     return Failure(.failure, [closing])

@@ -116,8 +116,9 @@ struct Ipsecctl {
         try client.load(prepared.transaction)
       }
       // What is there already is as good as added.
-      for failure in report.failures where failure.kind != .exists && prepared.sources.indices.contains(failure.rule) {
-        failed.append((prepared.sources[failure.rule].number, "rule", "PF_KEY failed: \(Self.errorText(failure))"))
+      for failure in report.failures where failure.kind != .exists {
+        guard let rule = failure.rule, prepared.sources.indices.contains(rule) else { continue }
+        failed.append((prepared.sources[rule].number, "rule", "PF_KEY failed: \(Self.errorText(failure))"))
       }
       // Rule and line tell which; the number is the rule's in the order of all.
       let numbers = rules.ikeRules.map(\.rule)
