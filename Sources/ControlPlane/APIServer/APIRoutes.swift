@@ -11,8 +11,14 @@ struct APIRoutes: Sendable {
   let bodyLimit: Int
   let gate: RequestGate
 
-  func router() -> Router<APIRequestContext> {
-    let routes = table
+  func router() -> Router<APIRequestContext> { router(table) }
+
+  /// What anybody on the network may see.
+  func metricsRouter() -> Router<APIRequestContext> { router([(.get, "/metrics", metrics)]) }
+
+  private func router(
+    _ routes: [(method: HTTPRequest.Method, path: String, handler: Handler)]
+  ) -> Router<APIRequestContext> {
     let router = Router(context: APIRequestContext.self)
     let methods = Dictionary(grouping: routes, by: \.path).mapValues { $0.map(\.method.rawValue) }
     router.middlewares.add(RequestGateMiddleware(gate: gate))

@@ -13,8 +13,11 @@ public actor APIServer {
     public var socketPath: String
     /// Who may connect besides root.
     public var group = "gw"
-    public var bodyLimitBytes = 16 << 20
+    /// Of a request's body. A rule is some 700 bytes: 100,000 of them fit, and a third more.
+    public var bodyLimitBytes = 96 << 20
     public var connectionLimit = 64
+    /// Where `GET /metrics`, and nothing else, is served over TCP as well.
+    public var metrics: (address: String, port: UInt16)?
 
     public init(socketPath: String) { self.socketPath = socketPath }
   }
@@ -29,6 +32,7 @@ public actor APIServer {
   private let logger: Logger
   private let gate = RequestGate()
   private var serving: Task<Void, Never>?
+  private var servingMetrics: Task<Void, Never>?
   /// One thread: requests are few, and the cores belong to the workers. Never shut down, as late tasks of a connection
   /// may still come to it.
   private static let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -47,26 +51,43 @@ public actor APIServer {
     do { socket = try ControlSocket(path: configuration.socketPath, group: configuration.group) } catch {
       throw StartFailure(description: error.description)
     }
-    let outcome = await withCheckedContinuation { continuation in
-      let once = StartContinuation(continuation)
-      let application = application(socket, once)
-      serving = Task { [logger] in
-        do {
-          try await application.run()
-          once.resume("the server ended before it began")
-        } catch {
-          if !once.resume("cannot listen at \(socket.path): \(error)") && !(error is CancellationError) {
-            logger.error("control API: \(error)")
-          }
-        }
-      }
-    }
+    let outcome = await run(at: socket.path, { serving = $0 }) { once in application(socket, once) }
     if let failure = outcome {
       socket.discard()
       await stop()
       throw StartFailure(description: failure)
     }
     identity = ControlSocket.identity(of: configuration.socketPath)
+    guard let (address, port) = configuration.metrics else { return }
+    let place = "\(address) port \(port)"
+    if let failure = await run(
+      at: place, { servingMetrics = $0 }, { once in metricsApplication(address, Int(port), place, once) })
+    {
+      await stop()
+      throw StartFailure(description: "metrics: \(failure)")
+    }
+  }
+
+  /// Runs an application until it is cancelled; returns when it listens, nil, or what went wrong.
+  private func run(
+    at place: String, _ keep: (Task<Void, Never>) -> Void,
+    _ make: (StartContinuation) -> some ApplicationProtocol
+  ) async -> String? {
+    await withCheckedContinuation { continuation in
+      let once = StartContinuation(continuation)
+      let application = make(once)
+      keep(
+        Task { [logger] in
+          do {
+            try await application.run()
+            once.resume("the server ended before it began")
+          } catch {
+            if !once.resume("cannot listen at \(place): \(error)") && !(error is CancellationError) {
+              logger.error("control API: \(error)")
+            }
+          }
+        })
+    }
   }
 
   /// Takes the socket away, lets requests that run finish, ends event streams, and returns.
@@ -79,24 +100,19 @@ public actor APIServer {
     identity = nil
     let deadline = ContinuousClock.now + grace
     while !gate.isIdle, ContinuousClock.now < deadline { try? await Task.sleep(for: .milliseconds(5)) }
-    serving?.cancel()
-    await serving?.value
-    serving = nil
+    for task in [serving, servingMetrics] {
+      task?.cancel()
+      await task?.value
+    }
+    (serving, servingMetrics) = (nil, nil)
   }
 
   private func application(
     _ socket: ControlSocket, _ once: StartContinuation
   ) -> some ApplicationProtocol {
-    var quiet = logger
-    quiet.logLevel = max(logger.logLevel, .warning)
-    let routes = APIRoutes(gateway: gateway, bodyLimit: configuration.bodyLimitBytes, gate: gate)
-    let http = HTTP1Channel.Configuration(
-      idleTimeout: .seconds(60),
-      httpDecoderConfiguration: .init(
-        maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 32 << 10, maxHeaderFieldCount: 100))
     let logger = logger
     return Application(
-      router: routes.router(), server: .http1(configuration: http),
+      router: routes.router(), server: .http1(configuration: Self.http),
       configuration: ApplicationConfiguration(
         address: .unixDomainSocket(path: socket.bindPath),
         availableConnectionsDelegate: MaximumAvailableConnections(configuration.connectionLimit)),
@@ -108,6 +124,39 @@ public actor APIServer {
         } catch { once.resume("\(error)") }
       },
       eventLoopGroupProvider: .shared(Self.group), logger: quiet)
+  }
+
+  private func metricsApplication(
+    _ host: String, _ port: Int, _ place: String, _ once: StartContinuation
+  ) -> some ApplicationProtocol {
+    let logger = logger
+    return Application(
+      router: routes.metricsRouter(), server: .http1(configuration: Self.http),
+      configuration: ApplicationConfiguration(
+        address: .hostname(host, port: port),
+        availableConnectionsDelegate: MaximumAvailableConnections(configuration.connectionLimit)),
+      onServerRunning: { _ in
+        logger.info("metrics at \(place)")
+        once.resume(nil)
+      },
+      eventLoopGroupProvider: .shared(Self.group), logger: quiet)
+  }
+
+  private var routes: APIRoutes {
+    APIRoutes(gateway: gateway, bodyLimit: configuration.bodyLimitBytes, gate: gate)
+  }
+
+  private var quiet: Logger {
+    var quiet = logger
+    quiet.logLevel = max(logger.logLevel, .warning)
+    return quiet
+  }
+
+  private static var http: HTTP1Channel.Configuration {
+    HTTP1Channel.Configuration(
+      idleTimeout: .seconds(60),
+      httpDecoderConfiguration: .init(
+        maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 32 << 10, maxHeaderFieldCount: 100))
   }
 }
 

@@ -59,7 +59,7 @@ public struct Daemon {
       let gateway = try loop.sync { try Gateway(configuration, paths: paths, loop: loop, logger: logger) }
       made = gateway
       try loop.sync { try gateway.start() }
-      let server = try startServer(gateway, paths, logger)
+      let server = try startServer(gateway, paths, configuration.metrics, logger)
       wait(for: signals, gateway, loop, logger)
       Self.wait { await server.stop() }
       try loop.sync { gateway.stop() }
@@ -73,9 +73,12 @@ public struct Daemon {
     }
   }
 
-  private func startServer(_ gateway: Gateway, _ paths: GatewayPaths, _ logger: Logger) throws -> APIServer {
-    let server = APIServer(
-      gateway: GatewayService(gateway), configuration: .init(socketPath: paths.controlSocket), logger: logger)
+  private func startServer(
+    _ gateway: Gateway, _ paths: GatewayPaths, _ metrics: GatewayConfiguration.Metrics?, _ logger: Logger
+  ) throws -> APIServer {
+    var configuration = APIServer.Configuration(socketPath: paths.controlSocket)
+    configuration.metrics = metrics.map { ("\($0.address)", $0.port) }
+    let server = APIServer(gateway: GatewayService(gateway), configuration: configuration, logger: logger)
     var failure: APIServer.StartFailure?
     failure = Self.wait { () -> APIServer.StartFailure? in
       do throws(APIServer.StartFailure) {

@@ -285,6 +285,7 @@ extension Gateway {
     if old.crypto != new.crypto { different.append("crypto") }
     if old.burst != new.burst { different.append("burst") }
     if old.limits != new.limits { different.append("limits") }
+    if old.metrics != new.metrics { different.append("metrics") }
     func fixed(_ port: ConfigurationFiles.Port) -> ConfigurationFiles.Port {
       var port = port
       port.addresses = []
