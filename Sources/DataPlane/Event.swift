@@ -1,5 +1,6 @@
 import CLayout
 import Synchronization
+import Wire
 
 /// What a worker tells the control thread.
 public struct Event: Sendable {
@@ -10,7 +11,7 @@ public struct Event: Sendable {
     case softLimit, hardLimit
     /// Its sequence numbers are used up.
     case sequenceExhausted
-    /// ESP in UDP came from elsewhere: `number` is the SA's serial, `value` (address low : 32, port : 16).
+    /// ESP in UDP came from elsewhere: `number` is the SA's serial, `key` the outer packet.
     case mapping
     /// ICMP says that packets of SA `number` do not fit; `value` is the MTU.
     case pathMTU
@@ -20,6 +21,13 @@ public struct Event: Sendable {
   public var number: UInt32
   public var value: UInt64
   public var key: gw_flow_key
+
+  /// `mapping`: where the peer is now.
+  public var peer: IPAddress {
+    key.family == AddressFamily.v6.rawValue
+      ? .v6(IPv6Address(high: key.source_high, low: key.source_low))
+      : .v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: key.source_low)))
+  }
 
   @inlinable
   public init(_ kind: Kind, number: UInt32, value: UInt64 = 0, key: gw_flow_key = gw_flow_key()) {

@@ -21,9 +21,7 @@ extension Gateway {
       logger.error("SA serial \(event.number): its sequence numbers are used up; it carries nothing more")
       database.limitReached(serial: event.number, hard: true)
     case .mapping:
-      let address = IPAddress.v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: event.value >> 32)))
-      database.mappingChanged(
-        serial: event.number, address: address, port: UInt16(truncatingIfNeeded: event.value))
+      database.mappingChanged(serial: event.number, address: event.peer, port: event.key.source_port)
     case .pathMTU:
       let mtu = UInt32(truncatingIfNeeded: event.value)
       logger.info("SA serial \(event.number): the path takes packets of \(mtu) bytes")
