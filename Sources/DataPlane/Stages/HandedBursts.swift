@@ -16,7 +16,9 @@ struct HandedBurst: ~Copyable {
   var first: Int32 = 0
   var count: Int32 = 0
   let lead: UnsafeMutablePointer<Worker>
-  private let spare: (UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0)
+  /// The lead has run it before its turn.
+  var isLeads = false
+  private let spare: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
 
   init(lead: UnsafeMutablePointer<Worker>) { self.lead = lead }
 }
@@ -144,7 +146,7 @@ enum HandedBursts {
     var i = 0
     while i < count {
       let handed = w.pointee.handoff.bursts + i
-      settle(w, handed)
+      settle(w, i, count)
       let first = Int(handed.pointee.first)
       w.pointee.jobs = w.pointee.handoff.jobs + first
       w.pointee.sealed = w.pointee.handoff.packets.from(first)
@@ -160,14 +162,30 @@ enum HandedBursts {
     w.pointee.handoff.jobCount = 0
   }
 
-  /// Runs the burst if nobody has taken it. Who has is running it at this moment, and waits for nothing.
-  private static func settle(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
+  /// Until burst `index` is done: by the lead, if nobody has taken it. Who has is running it at this moment, and waits
+  /// for nothing; the lead runs bursts from the end meanwhile.
+  private static func settle(_ w: WorkerPointer, _ index: Int, _ count: Int) {
+    let handed = w.pointee.handoff.bursts + index
     if claim(handed) {
       run(w, handed)
     } else {
-      while handed.pointee.state.load(ordering: .acquiring) != HandedBurst.State.done { rte_pause() }
-      w.tally(.handedBursts, 1)
+      var last = count &- 1
+      while handed.pointee.state.load(ordering: .acquiring) != HandedBurst.State.done {
+        if last > index {
+          let other = w.pointee.handoff.bursts + last
+          last &-= 1
+          if claim(other) {
+            run(w, other)
+            other.pointee.isLeads = true
+            other.pointee.state.store(HandedBurst.State.done, ordering: .relaxed)
+          }
+        } else {
+          rte_pause()
+        }
+      }
+      if !handed.pointee.isLeads { w.tally(.handedBursts, 1) }
     }
+    handed.pointee.isLeads = false
     w.mark(.crypto)
   }
 
