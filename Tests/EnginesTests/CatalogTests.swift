@@ -45,6 +45,21 @@ import Testing
     try #require(engines.engine(named: "auto")).makeSession(gcm, direction: .seal, workers: 1).destroy()
   }
 
+  /// What the chosen engine lacks runs on OpenSSL, and is said to.
+  @Test func aForcedEngineLeavesTheRestToOpenSSL() throws {
+    let engines = CryptoEngines(testing: [Broken(), OpenSSLEngine()])
+    let chosen = try #require(engines.chosen("broken"))
+    #expect(chosen.name == "broken" && engines.chosen("none") == nil && engines.chosen("auto")?.name == "auto")
+    let (gcm16, gcm8) = (Transforms.make(.aesGCM16, 20), Transforms.make(.aesGCM8, 20))
+    #expect(chosen.supports(gcm16))
+    try chosen.makeSession(gcm16, direction: .seal, workers: 1).destroy()
+    #expect(engines.names(TransformKind(gcm16), .seal, chosen: "broken") == ["openssl", "openssl", "openssl"])
+    #expect(engines.names(TransformKind(gcm8), .seal, chosen: "broken") == ["broken", "broken", "broken"])
+    #expect(engines.names(TransformKind(gcm8), .open, chosen: "auto") == ["broken", "broken", "broken"])
+    #expect(engines.lacking("broken").map(\.encryption) == [.aesGCM16, .aesGCM16, .aesGCM16])
+    #expect(engines.lacking("openssl").isEmpty && engines.lacking("auto").isEmpty)
+  }
+
   @Test func calibrationPicksAndReports() throws {
     let engines = CryptoEngines()
     let kinds = [

@@ -302,6 +302,41 @@ import Wire
     }
   }
 
+  @Test func refusedChangesNameTheirPart() throws {
+    let test = TestDatabase(limits: DatabaseLimits(sas: 3, policies: 10))
+    var bad = TestDatabase.sa(1001)
+    bad.transform.encryptionKey = SecretBytes([1])
+    func refuse(_ sas: [SAParameters], _ policies: [PolicyParameters] = []) -> ConfigurationChange.Part? {
+      #expect(throws: DatabaseError.self) {
+        try test.database.apply(ConfigurationChange(adding: sas, policies: policies), origin: 0)
+      }
+      return test.database.culprit
+    }
+    #expect(refuse([TestDatabase.sa(1000), bad]) == .sa(bad.identifier))
+    var policy = TestDatabase.flow()
+    policy.selector.destination = try #require(IPPrefix("2001:db8::/32"))
+    #expect(
+      refuse([TestDatabase.sa(1000)], [TestDatabase.flow(), policy])
+        == .policy(.init(direction: .out, selector: policy.selector)))
+    // Too many: no one of them.
+    #expect(refuse((0..<4).map { TestDatabase.sa(1000 + $0) }) == nil)
+    try test.database.apply(ConfigurationChange(adding: [TestDatabase.sa(1000)], policies: []), origin: 0)
+    #expect(test.database.culprit == nil)
+  }
+
+  @Test func keyedSAsAreCountedByKindAndDirection() throws {
+    let test = TestDatabase()
+    for spi in UInt32(1000)..<1003 { try test.database.add(TestDatabase.sa(spi), origin: 0) }
+    try test.database.add(TestDatabase.sa(2000, out: false), origin: 0)
+    try test.database.add(TestDatabase.sa(3000, saProtocol: .ah), origin: 0)
+    try test.database.add(TestDatabase.sa(3001, saProtocol: .ipcomp), origin: 0)
+    let counts = test.database.keyedSAs()
+    let gcm = try #require(counts[TransformKind(TestDatabase.sa(1000).transform)])
+    #expect(gcm.seal == 3 && gcm.open == 1 && counts.count == 2)
+    try test.database.delete(TestDatabase.id(1000), origin: 0)
+    #expect(test.database.keyedSAs()[TransformKind(TestDatabase.sa(1000).transform)]?.seal == 2)
+  }
+
   @Test func keyHistoryIsBoundedAndForgets() {
     var history = KeyHistory()
     func sa(_ index: Int) -> SAParameters {
