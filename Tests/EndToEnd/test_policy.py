@@ -194,3 +194,12 @@ class PolicyOutcomes(EndToEndTest):
                 self.load("out", policy, with_sa=False)
                 count, text = self.acquires(lambda: self.outbound(OUTCOMES[policy][1]))
                 self.assertEqual(count, expected, text)
+
+    def test_which_types_acquire_for_what_comes_in_clear(self):
+        """Types that acquire ask when the peer sends in clear, where there is no SA; with one there is nothing to ask for."""
+        for policy in OUTCOMES:
+            for with_sa in (False, True):
+                with self.subTest(policy=policy, with_sa=with_sa):
+                    self.load("in", policy, with_sa)
+                    count, text = self.acquires(lambda: self.inbound(OUTCOMES[policy][3], protected=False))
+                    self.assertEqual(count, int(policy in ("require", "acquire") and not with_sa), text)

@@ -78,9 +78,22 @@ enum Classifier {
     let policy = w.pointee.spd.lookup(&key)
     entry.pointee.policy = policy
     if packet.pointee.origin == .tunnel { return refusesTunnel(w, packet, policy, key) }
-    guard let policy else { return nil }
+    return policy.flatMap { refusesClear(w, packet, $0) }
+  }
+
+  /// The types that acquire ask for SAs when the peer sends in clear, too: the control thread knows whether there are any.
+  private static func refusesClear(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>
+  ) -> DropReason? {
     switch UInt32(policy.pointee.type) {
-    case GW_REQUIRE.rawValue, GW_DONTACQ.rawValue: return PolicyCheck.policyAcceptsClear(policy) ? nil : .policyInClear
+    case GW_REQUIRE.rawValue:
+      if PolicyCheck.policyAcceptsClear(policy) { return nil }
+      WithoutSA.acquire(w, packet, policy)
+      return .policyInClear
+    case GW_DONTACQ.rawValue: return PolicyCheck.policyAcceptsClear(policy) ? nil : .policyInClear
+    case GW_ACQUIRE.rawValue:
+      WithoutSA.acquire(w, packet, policy)
+      return nil
     case GW_DENY.rawValue: return .policyDenyIn
     default: return nil
     }

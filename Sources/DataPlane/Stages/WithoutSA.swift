@@ -28,7 +28,7 @@ enum WithoutSA {
   }
 
   /// One question a policy at a time; the control thread clears the mark when it may be asked again.
-  private static func acquire(_ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>) {
+  static func acquire(_ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>) {
     let asked = policy.acquirePendingAtomic.pointee.exchange(1, ordering: .relaxed)
     guard asked == 0 else { return }
     w.pointee.events.push(Event(.acquire, number: policy.pointee.index, key: packet.pointee.key))

@@ -45,15 +45,24 @@ extension SecurityDatabase {
   public func acquire(policyIndex: UInt32, key: gw_flow_key) {
     guard let asking = policyEntries[policyIndex] else { return }
     guard let (entry, packet) = negotiable(asking, Selector(packet: key)) else { return }
+    if asking !== entry, !entry.chain.isEmpty {
+      // In clear, though there are SAs: nothing to ask for, and no reason to be told of every packet.
+      acquires.deferred.insert(asking.index)
+      return
+    }
     if entry.parameters.direction == .out, !entry.chain.isEmpty {
       clearPending(asking)
       return
     }
     guard let template = missingTemplate(of: entry) else { return }
     let peer = Self.peer(of: template, entry.parameters, packet)
+    if entry.parameters.direction != .out, hasSAs(template, peer) {
+      acquires.deferred.insert(asking.index)
+      return
+    }
     let name = AcquireTable.Key(policyIndex: entry.index, peer: peer)
     // Another peer of the same policy may ask soon; the policy itself not before this one is answered.
-    if entry.needs == nil { acquires.deferred.insert(asking.index) }
+    if entry.needs == nil || asking !== entry { acquires.deferred.insert(asking.index) }
     guard acquires.items[name] == nil else { return }
     guard acquires.items.count < limits.acquires, acquires.allowance > 0, isHeard else {
       acquires.suppressed += 1
@@ -78,6 +87,13 @@ extension SecurityDatabase {
       interfaceID: asking.parameters.interfaceID)
     guard let index = policyIndices[key], let entry = policyEntries[index] else { return (asking, packet) }
     return (entry, packet.mirrored)
+  }
+
+  /// For an inbound policy without a counterpart: SAs come in pairs, and those that go out are found by their peer.
+  private func hasSAs(_ template: SATemplate, _ peer: IPAddress) -> Bool {
+    let found = bindings.best(
+      saProtocol: template.saProtocol, peer: peer, requestID: template.requestID, where: { _ in true })
+    return found != nil
   }
 
   private func missingTemplate(of entry: PolicyEntry) -> SATemplate? {
