@@ -8,8 +8,10 @@ struct PacketNote {
     case fromKernel
     /// Waits for the neighbour (`nextHopHigh`, `nextHopLow`) on `port`.
     case waitsForNeighbor
-    /// Waits for an SA of policy `policy`.
+    /// Waits for an SA of policy `policy`; its frame is as it was before it met the policy.
     case waitsForSA
+    /// There may be one now: it meets the policies again.
+    case mayHaveSA
     /// Waited, and may go on.
     case resolved
     /// Waited in vain.

@@ -3,6 +3,7 @@
 import time
 
 from lab.charon import Charon, connection
+from lab.namespace import wait_for
 from lab.topology import GW1, GW2, HOST1, HOST2, LAN1, LAN2, TwoGateways, ping
 from support import EndToEndTest
 
@@ -49,7 +50,8 @@ class KeyingTest(EndToEndTest):
         """Echoes cross both ways, protected, and nothing of it in clear; the SAs' counters say the same."""
         lab = self.lab
         # The first packets may wait for neighbours that a new lab does not know, or for SAs.
-        ping(lab.lan1, self.far_host, count=1, timeout=3)
+        wait_for(lambda: ping(lab.lan1, self.far_host, count=1, timeout=1)[1] == 1, 20, "a first answer")
+        wait_for(lambda: ping(lab.lan2, self.near_host, count=1, timeout=1)[1] == 1, 20, "a first answer back")
         before, input_before = lab.metered(self.family), self.protected_input()
         self.assertEqual(ping(lab.lan1, self.far_host, count=count, interval=0.05, timeout=3), (count, count))
         self.assertEqual(ping(lab.lan2, self.near_host, count=count, interval=0.05, timeout=3), (count, count))

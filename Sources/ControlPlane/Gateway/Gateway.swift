@@ -140,6 +140,7 @@ public final class Gateway: @unchecked Sendable {
       loop.post { self.resolve(NeighborKey(port: port, address: address)) }
     }
     _ = database.subscribe { [unowned self] event, origin in handle(event, origin: origin) }
+    database.onAcquireAnswered = { [unowned self] in dataPlane.host.releaseProtected(policy: $0) }
     try setUpPorts()
     try loadRules()
     giveFragmentChoices()

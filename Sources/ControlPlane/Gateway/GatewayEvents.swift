@@ -41,6 +41,9 @@ extension Gateway {
       logger.info("\(record.parameters.identifier): \(hard ? "hard" : "soft") lifetime reached")
     case .mapping(let record, let source, let port):
       logger.notice("\(record.parameters.identifier): peer is at \(source) port \(port) now")
+    case .policyAdded(let record) where record.parameters.direction == .out && database.acquiresOutstanding > 0:
+      // A key daemon may answer for a wide policy by a narrower one that has the SA.
+      dataPlane.host.releaseProtected(policy: nil)
     default: break
     }
   }
@@ -49,6 +52,7 @@ extension Gateway {
     let seconds = UInt64(startedAt.duration(to: .now).components.seconds) + 1
     dataPlane.shared.pointee.clock.store(UInt32(truncatingIfNeeded: seconds), ordering: .relaxed)
     journal.reserveIfNeeded(database)
+    dataPlane.host.hasKeyDaemon.store(keySockets?.daemons.isEmpty == false, ordering: .relaxed)
   }
 
   func everySecond() {

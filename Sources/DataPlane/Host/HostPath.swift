@@ -19,9 +19,14 @@ public final class HostPath: @unchecked Sendable {
   private let pool: Mempool
   private let counters: CounterBlock
   private var queue: NeighborQueue
+  private var saQueue = SAQueue()
+  /// A key daemon listens: an ACQUIRE may have an answer. Written by the control thread.
+  public let hasKeyDaemon = Atomic(false)
   private let stopping = Atomic(false)
   private let isRunning = Atomic(false)
   private let released = Mutex<[(port: UInt16, address: IPAddress)]>([])
+  /// Policies that may have an SA now.
+  private let answered = Mutex<Set<UInt32>>([])
   private var thread: Thread?
 
   init(
@@ -79,12 +84,21 @@ public final class HostPath: @unchecked Sendable {
     for ring in toWorkers { ring.free() }
     waiting?.free()
     queue.dropAll { cdpdk_free($0) }
+    for mbuf in saQueue.takeAll() { cdpdk_free(mbuf) }
   }
 
   /// The neighbour is known now (or its packets may try again). Any thread.
   public func release(port: UInt16, address: IPAddress) {
     released.withLock { $0.append((port, address)) }
   }
+
+  /// The policy may have an SA now: what waits for it tries again, in order. nil: all policies. Any thread.
+  public func releaseProtected(policy: UInt32?) {
+    answered.withLock { _ = $0.insert(policy ?? Self.allPolicies) }
+  }
+
+  /// No policy has this index: its direction bits would be wrong.
+  private static let allPolicies = UInt32.max
 
   // MARK: The thread
 
@@ -94,7 +108,7 @@ public final class HostPath: @unchecked Sendable {
       var work = 0
       for port in taps.indices { work += toKernel(port) + fromKernel(port) }
       work += collectWaiting()
-      work += releaseReady()
+      work += releaseReady() + releaseProtected()
       idle = work > 0 ? 0 : idle + 1
       if idle > 8 { rest(milliseconds: idle > 200 ? 2 : 1) }
     }
@@ -167,6 +181,10 @@ public final class HostPath: @unchecked Sendable {
 
   private func keep(_ mbuf: Mbuf) {
     let note = mbuf.note.pointee
+    if note.kind == .waitsForSA {
+      keepForSA(mbuf, note.policy)
+      return
+    }
     let address: IPAddress =
       note.version == 4
       ? .v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: note.nextHopLow)))
@@ -201,6 +219,37 @@ public final class HostPath: @unchecked Sendable {
       mbuf.note.pointee.kind = .failed
       give(mbuf, toWorker: workerOfPort[Int(mbuf.note.pointee.port)])
     }
+    for mbuf in saQueue.expired(now: Self.seconds()) {
+      cdpdk_free(mbuf)
+      count1(.saWaitTimeout)
+    }
+  }
+
+  // MARK: Waiting for SAs
+
+  private func keepForSA(_ mbuf: Mbuf, _ policy: UInt32) {
+    let isHeard = hasKeyDaemon.load(ordering: .relaxed)
+    if isHeard, saQueue.add(mbuf, for: policy, now: Self.seconds()) { return }
+    cdpdk_free(mbuf)
+    count1(isHeard ? .saQueueFull : .policyNoSA)
+  }
+
+  private func releaseProtected() -> Int {
+    let ready = answered.withLock { set in
+      let all = set
+      if !all.isEmpty { set = [] }
+      return all
+    }
+    guard !ready.isEmpty else { return 0 }
+    // What was on its way here when the SA came.
+    var rounds = 0
+    while rounds < 32, collectWaiting() > 0 { rounds += 1 }
+    let mbufs = ready.contains(Self.allPolicies) ? saQueue.takeAll() : ready.flatMap { saQueue.take($0) }
+    for mbuf in mbufs {
+      mbuf.note.pointee.kind = .mayHaveSA
+      give(mbuf, toWorker: workerOfPort[Int(mbuf.note.pointee.port)])
+    }
+    return mbufs.count
   }
 
   private func count1(_ reason: DropReason) { (counters.base + Int(reason.rawValue)).increment() }

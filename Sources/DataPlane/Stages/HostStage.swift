@@ -64,14 +64,15 @@ enum HostStage {
       } else if note.pointee.kind == .failed {
         failed(w, waited(w, mbuf, note), isSealed: note.pointee.isSealed)
       } else {
-        fromKernel(w, mbuf, port: Int(note.pointee.port))
+        // Frames of the kernel, and those that waited for an SA, whoever they are from.
+        fromKernel(w, mbuf, port: Int(note.pointee.port), origin: note.pointee.origin)
       }
     }
     return count
   }
 
-  private static func fromKernel(_ w: WorkerPointer, _ mbuf: Mbuf, port: Int) {
-    let packet = w.nextPacket(mbuf, port: port, origin: .host)
+  private static func fromKernel(_ w: WorkerPointer, _ mbuf: Mbuf, port: Int, origin: PacketOrigin) {
+    let packet = w.nextPacket(mbuf, port: port, origin: origin)
     let frame = mbuf.data
     let type = UnsafeRawPointer(frame).big16(at: 12)
     packet.pointee.ip = frame + 14

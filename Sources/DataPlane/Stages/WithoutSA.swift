@@ -2,6 +2,7 @@ import CDPDK
 import CLayout
 import DPDK
 import IPsec
+import Wire
 
 /// A policy that asks for protection and has no SA: OpenBSD's table of outcomes (ip_spd.c).
 enum WithoutSA {
@@ -14,8 +15,7 @@ enum WithoutSA {
       acquire(w, packet, policy)
       passInClear(w, packet)
     case GW_REQUIRE.rawValue:
-      acquire(w, packet, policy)
-      w.drop(packet, .policyNoSA)
+      waitForSA(w, packet, policy)
     default:
       w.drop(packet, .policyNoSA)
     }
@@ -25,6 +25,56 @@ enum WithoutSA {
     packet.pointee.policy = nil
     packet.pointee.adjacency = w.adjacencyIndex(of: packet)
     w.pointee.transmit.append(packet)
+  }
+
+  /// To the host thread, which gives it back when there is an SA. What was in a tunnel before is not kept: its way here
+  /// cannot be checked again later. How many have come since the question is counted in the mark of the question, so
+  /// that a flood does not reach the host thread.
+  private static func waitForSA(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>
+  ) {
+    let asked = policy.acquirePendingAtomic.pointee.load(ordering: .relaxed)
+    guard packet.pointee.origin != .tunnel, asked < SAQueue.packetsPerPolicy, let ring = w.pointee.waiting else {
+      if asked == 0 { acquire(w, packet, policy) }
+      w.drop(packet, asked < SAQueue.packetsPerPolicy ? .policyNoSA : .saQueueFull)
+      return
+    }
+    prepareToWait(packet, policy)
+    let key = packet.pointee.key
+    var element: Mbuf? = packet.pointee.mbuf
+    if cdpdk_ring_enqueue(ring, &element, 1) != 1 { w.drop(packet, .saQueueFull) }
+    // After the packet is in the ring: when the mark is cleared, the host thread looks there.
+    guard policy.acquirePendingAtomic.pointee.wrappingAdd(1, ordering: .acquiringAndReleasing).oldValue == 0 else {
+      return
+    }
+    w.pointee.events.push(Event(.acquire, number: policy.pointee.index, key: key))
+  }
+
+  /// The frame as it came, and a note that says what it waits for.
+  private static func prepareToWait(_ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>) {
+    let mbuf = packet.pointee.mbuf
+    if packet.pointee.origin != .host { restoreTTL(packet) }
+    let frame = packet.pointee.ip - 14
+    let type: UInt16 = packet.pointee.version == 4 ? 0x0800 : 0x86dd
+    frame.storeBytes(of: type.bigEndian, toByteOffset: 12, as: UInt16.self)
+    mbuf.pointee.data_off = UInt16(truncatingIfNeeded: frame - mbuf.pointee.buf_addr.unsafelyUnwrapped)
+    mbuf.setLength(Int(packet.pointee.length) &+ 14)
+    mbuf.note.initialize(
+      to: PacketNote(
+        kind: .waitsForSA, origin: packet.pointee.origin, version: packet.pointee.version,
+        dontFragment: packet.pointee.dontFragment, isSealed: false, port: packet.pointee.port,
+        policy: policy.pointee.index, nextHopHigh: 0, nextHopLow: 0, destinationHigh: 0, destinationLow: 0))
+  }
+
+  /// What `PolicyStage.decrementTTL` took, which will take it again.
+  private static func restoreTTL(_ packet: PacketPointer) {
+    let ip = packet.pointee.ip
+    guard packet.pointee.version == 4 else {
+      ip.storeBytes(of: UnsafeRawPointer(ip).byte(at: 7) &+ 1, toByteOffset: 7, as: UInt8.self)
+      return
+    }
+    ip.storeBytes(of: UnsafeRawPointer(ip).byte(at: 8) &+ 1, toByteOffset: 8, as: UInt8.self)
+    IPv4Header.setChecksum(ip, headerLength: Int(UnsafeRawPointer(ip).byte(at: 0) & 15) &* 4)
   }
 
   /// One question a policy at a time; the control thread clears the mark when it may be asked again.

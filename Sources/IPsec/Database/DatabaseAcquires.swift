@@ -25,6 +25,8 @@ struct AcquireTable {
   var allowance = 0
   /// Policies that may ask again in the next second.
   var deferred: Set<UInt32> = []
+  /// A policy about which a worker asked has an SA.
+  var onAnswer: ((UInt32) -> Void)?
   /// Not sent: too many outstanding, or too fast.
   var suppressed: UInt64 = 0
 
@@ -41,6 +43,12 @@ extension SecurityDatabase {
   /// ACQUIREs that limits kept back.
   public var acquiresSuppressed: UInt64 { acquires.suppressed }
 
+  /// Called with the index of a policy for which workers hold packets back, when it can carry them.
+  public var onAcquireAnswered: ((UInt32) -> Void)? {
+    get { acquires.onAnswer }
+    set { acquires.onAnswer = newValue }
+  }
+
   /// A worker met a packet whose policy has no SA. One question for each policy and peer is outstanding.
   public func acquire(policyIndex: UInt32, key: gw_flow_key) {
     guard let asking = policyEntries[policyIndex] else { return }
@@ -52,6 +60,7 @@ extension SecurityDatabase {
     }
     if entry.parameters.direction == .out, !entry.chain.isEmpty {
       clearPending(asking)
+      acquires.onAnswer?(asking.index)
       return
     }
     guard let template = missingTemplate(of: entry) else { return }
@@ -107,14 +116,17 @@ extension SecurityDatabase {
     return policy.peer ?? (isOut ? packet.destination : packet.source).address
   }
 
-  func clearPending(_ policy: PolicyEntry) {
+  /// True: workers had asked since it was cleared last.
+  @discardableResult
+  func clearPending(_ policy: PolicyEntry) -> Bool {
     let pending = policy.policy.acquirePendingAtomic
-    if pending.pointee.load(ordering: .relaxed) != 0 { pending.pointee.store(0, ordering: .releasing) }
+    guard pending.pointee.load(ordering: .relaxed) != 0 else { return false }
+    return pending.pointee.exchange(0, ordering: .acquiringAndReleasing) != 0
   }
 
   /// A policy can carry packets again: its question is answered.
   func policyHasSA(_ policy: PolicyEntry) {
-    clearPending(policy)
+    if clearPending(policy) { acquires.onAnswer?(policy.index) }
     guard !acquires.items.isEmpty else { return }
     for need in policy.needs ?? [] {
       _ = acquires.remove(AcquireTable.Key(policyIndex: policy.index, peer: need.key.peer))
