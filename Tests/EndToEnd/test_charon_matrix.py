@@ -231,7 +231,7 @@ def forget_connections(space):
 
 
 def make_certificates(lab, only=None):
-    """An authority and a certificate for each gateway, ECDSA on P-256, in the folders that swanctl reads, beside swanctl.conf. `only` this
+    """An authority and a certificate for each gateway, ECDSA on P-256, in the folders beside swanctl.conf. `only` this
     gateway gets its from a new authority that the other does not know."""
     authority = lab.folder / "authority"
     shutil.rmtree(authority, ignore_errors=True)
