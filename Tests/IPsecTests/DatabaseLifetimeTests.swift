@@ -186,6 +186,40 @@ import Wire
     test.database.acquire(policyIndex: 4711, key: key)
   }
 
+  /// The peer sends in clear: the SAs of the traffic the other way are asked for, once; those that stand are not.
+  @Test(arguments: [false, true]) func packetsInClearAsk(hasCounterpart: Bool) throws {
+    let test = TestDatabase()
+    if hasCounterpart { _ = try test.database.add(TestDatabase.flow(), replacing: false, origin: 0) }
+    let inbound = TestDatabase.flow(TestDatabase.traffic.mirrored, direction: .in)
+    let index = try test.database.add(inbound, replacing: false, origin: 0)
+    var key = TestDatabase.key("172.20.1.7", "192.168.60.5", direction: UInt8(GW_IN.rawValue))
+    let policy = try #require(test.database.tables.spd.lookup(&key))
+    func ask() {
+      policy.acquirePendingAtomic.pointee.store(1, ordering: .relaxed)
+      test.database.acquire(policyIndex: index, key: key)
+    }
+    _ = test.takeEvents()
+    ask()
+    let events = test.takeRawEvents()
+    guard events.count == 1, case .acquire(let request) = events[0].event else {
+      Issue.record("\(events)")
+      return
+    }
+    #expect(request.policy.parameters.direction == (hasCounterpart ? .out : .in))
+    #expect(request.packet.source == IPPrefix(hasCounterpart ? "192.168.60.5" : "172.20.1.7"))
+    // A worker may ask again in the next second, and there is one question still.
+    #expect(policy.pointee.acquire_pending == 1)
+    test.database.tick(now: 1001)
+    #expect(policy.pointee.acquire_pending == 0)
+    ask()
+    #expect(test.takeEvents() == [])
+    test.database.tick(now: 1031)
+    #expect(test.takeEvents() == ["acquire expired 1"])
+    try test.database.add(TestDatabase.sa(1000), origin: 0)
+    ask()
+    #expect(test.takeEvents() == ["added 1000"] && test.database.acquiresOutstanding == 0)
+  }
+
   @Test func aPolicyForManyPeersAsksForEach() throws {
     let test = TestDatabase()
     let selector = Selector(source: IPPrefix(TestDatabase.here), destination: IPPrefix("203.0.113.0/24")!)
