@@ -30,7 +30,7 @@ public struct Packet {
   @usableFromInline var port: UInt16
   /// The upper layer's protocol number.
   @usableFromInline var ipProtocol: UInt8
-  /// 4 or 6.
+  /// 4 or 6; of a dummy packet's content 0.
   @usableFromInline var version: UInt8
   @usableFromInline var origin: PacketOrigin
   /// SAs that it has passed through.

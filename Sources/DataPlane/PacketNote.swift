@@ -12,6 +12,8 @@ struct PacketNote {
     case waitsForSA
     /// There may be one now: it meets the policies again.
     case mayHaveSA
+    /// A dummy packet's content, for the ESP SA with SPI `policy` to (`destinationHigh`, `destinationLow`).
+    case dummy
     /// Waited, and may go on.
     case resolved
     /// Waited in vain.

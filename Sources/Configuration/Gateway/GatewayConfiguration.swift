@@ -68,6 +68,8 @@ public struct GatewayConfiguration: Sendable, Equatable {
   public var portlessFragments = PortlessFragments.match
   /// Seconds after which what ICMP said of an SA's path is forgotten and larger packets are tried again.
   public var pathMTUExpiry = 600
+  /// Dummy packets a second by every outbound ESP tunnel SA (RFC 4303 2.6).
+  public var dummyPackets = 0
   public var metrics: Metrics?
   /// Packets in the replay window of SAs with static keys: 0, or 32...65536. A peer that begins again at 1 when it is
   /// started again, as OpenBSD does, wants 0; a gateway of this kind does not.

@@ -60,5 +60,26 @@ extension Gateway {
     hostNetwork?.tick(now: Self.nanoseconds())
     checkLinks()
     sampleWorkers()
+    sendDummies()
   }
+
+  /// Of any size up to a packet's, as what they stand for; where an SA pads (TFC), all are alike.
+  private func sendDummies() {
+    guard configuration.dummyPackets > 0 else { return }
+    var packets: [DummyPacket] = []
+    for sa in database.records() where packets.count < Self.mostDummies {
+      let parameters = sa.parameters
+      guard parameters.saProtocol == .esp, parameters.mode == .tunnel, sa.state == .mature,
+        !database.isOwnAddress(parameters.destination)
+      else { continue }
+      for _ in 0..<configuration.dummyPackets {
+        packets.append(
+          DummyPacket(spi: parameters.spi, destination: parameters.destination, length: .random(in: 40...1280)))
+      }
+    }
+    dataPlane.host.send(dummies: packets)
+  }
+
+  /// Of all SAs together, a second: the ring to a worker holds 1024 at a time.
+  private static let mostDummies = 1000
 }

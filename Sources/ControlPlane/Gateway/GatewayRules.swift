@@ -302,6 +302,7 @@ extension Gateway {
     if old.ports != new.ports { changes.append("addresses of ports") }
     if old.onIKEExit != new.onIKEExit { changes.append("on-ike-exit") }
     if old.fragments != new.fragments || old.portlessFragments != new.portlessFragments { changes.append("fragments") }
+    if old.dummyPackets != new.dummyPackets { changes.append("dummy-packets") }
     if old.allowWeak != new.allowWeak { changes.append("allow-weak") }
     if old.ike != new.ike { changes.append("ike") }
     return changes

@@ -27,6 +27,7 @@ public final class HostPath: @unchecked Sendable {
   private let released = Mutex<[(port: UInt16, address: IPAddress)]>([])
   /// Policies that may have an SA now.
   private let answered = Mutex<Set<UInt32>>([])
+  private let dummies = Mutex<[DummyPacket]>([])
   private var thread: Thread?
 
   init(
@@ -97,6 +98,9 @@ public final class HostPath: @unchecked Sendable {
     answered.withLock { _ = $0.insert(policy ?? Self.allPolicies) }
   }
 
+  /// Sends dummy packets by tunnel SAs. Any thread.
+  public func send(dummies packets: [DummyPacket]) { dummies.withLock { $0 += packets } }
+
   /// No policy has this index: its direction bits would be wrong.
   private static let allPolicies = UInt32.max
 
@@ -108,7 +112,7 @@ public final class HostPath: @unchecked Sendable {
       var work = 0
       for port in taps.indices { work += toKernel(port) + fromKernel(port) }
       work += collectWaiting()
-      work += releaseReady() + releaseProtected()
+      work += releaseReady() + releaseProtected() + sendDummies()
       idle = work > 0 ? 0 : idle + 1
       if idle > 8 { rest(milliseconds: idle > 200 ? 2 : 1) }
     }
@@ -250,6 +254,32 @@ public final class HostPath: @unchecked Sendable {
       give(mbuf, toWorker: workerOfPort[Int(mbuf.note.pointee.port)])
     }
     return mbufs.count
+  }
+
+  // MARK: Dummy packets
+
+  private func sendDummies() -> Int {
+    let packets = dummies.withLock { list in
+      let all = list
+      if !all.isEmpty { list = [] }
+      return all
+    }
+    for packet in packets {
+      guard let mbuf = pool.allocate() else { break }
+      guard packet.length <= mbuf.tailroom else {
+        cdpdk_free(mbuf)
+        continue
+      }
+      mbuf.data.initializeMemory(as: UInt8.self, repeating: 0, count: packet.length)
+      mbuf.setLength(packet.length)
+      let (isV4, high, low) = packet.end
+      mbuf.note.initialize(
+        to: PacketNote(
+          kind: .dummy, origin: .host, version: isV4 ? 4 : 6, dontFragment: false, isSealed: true, port: 0,
+          policy: packet.spi, nextHopHigh: 0, nextHopLow: 0, destinationHigh: high, destinationLow: low))
+      give(mbuf, toWorker: 0)
+    }
+    return packets.count
   }
 
   private func count1(_ reason: DropReason) { (counters.base + Int(reason.rawValue)).increment() }

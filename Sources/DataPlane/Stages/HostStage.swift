@@ -63,6 +63,8 @@ enum HostStage {
         w.pointee.transmit.append(waited(w, mbuf, note))
       } else if note.pointee.kind == .failed {
         failed(w, waited(w, mbuf, note), isSealed: note.pointee.isSealed)
+      } else if note.pointee.kind == .dummy {
+        DummyStage.send(w, mbuf, note)
       } else {
         // Frames of the kernel, and those that waited for an SA, whoever they are from.
         fromKernel(w, mbuf, port: Int(note.pointee.port), origin: note.pointee.origin)

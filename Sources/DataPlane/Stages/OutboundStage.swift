@@ -20,6 +20,20 @@ enum OutboundStage {
   @inline(never)
   private static func runGeneral(_ w: WorkerPointer) {
     selectSAs(w)
+    seal(w)
+  }
+
+  /// A packet whose SA is known, between bursts: `outbound` is empty.
+  @inline(never)
+  static func sealAlone(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    guard accepts(w, packet, sa) else { return }
+    w.pointee.outbound.append(packet)
+    seal(w)
+  }
+
+  /// What is in `outbound`, through its SAs and those of their bundles.
+  @inline(__always)
+  private static func seal(_ w: WorkerPointer) {
     while w.pointee.outbound.count > 0 {
       takeSequenceNumbers(w)
       let jobs = frame(w)
@@ -213,10 +227,19 @@ enum OutboundStage {
       sa.pointee.crypto == UInt8(GW_CRYPTO_CBC.rawValue) ? w.pointee.random.next() : (0, 0)
     let framed = ESP.frame(
       sa, payload: packet.pointee.ip, length: length,
-      nextHeader: packet.pointee.version == 4 ? IPProtocol.ipip : IPProtocol.ipv6,
+      nextHeader: nextHeader(packet),
       sequence: packet.pointee.sequence, random: random, session: sa.session(of: w), job: job)
     let outer = Int(sa.pointee.outer_length)
     putOuterHeader(w, packet, sa, at: framed.start - outer, length: framed.length &+ outer)
+  }
+
+  @inline(__always)
+  private static func nextHeader(_ packet: PacketPointer) -> UInt8 {
+    switch packet.pointee.version {
+    case 4: IPProtocol.ipip
+    case DummyStage.version: IPProtocol.noNextHeader
+    default: IPProtocol.ipv6
+    }
   }
 
   /// The tunnel header of a packet of `length` bytes with it. `packet` is the inner one before and the outer one after.
@@ -230,7 +253,7 @@ enum OutboundStage {
       flags & GW_SA_DF_SET.rawValue != 0 || (flags & GW_SA_DF_COPY.rawValue != 0 && packet.pointee.dontFragment)
     var identification: UInt16 = 0
     if !dontFragment && flags & GW_SA_OUTER_V6.rawValue == 0 { identification = w.nextIdentification() }
-    let label = packet.pointee.version == 4 ? 0 : UnsafeRawPointer(packet.pointee.ip).big32(at: 0) & 0xf_ffff
+    let label = packet.pointee.version != 6 ? 0 : UnsafeRawPointer(packet.pointee.ip).big32(at: 0) & 0xf_ffff
     OuterHeader.write(
       sa, at: start, length: length, trafficClass: packet.pointee.trafficClass, flowLabel: label,
       dontFragment: dontFragment, identification: identification)

@@ -1,0 +1,22 @@
+import Wire
+
+/// A dummy packet to be sent (RFC 4303 2.6): by which ESP tunnel SA, and how many bytes of content.
+public struct DummyPacket: Sendable {
+  public var spi: UInt32
+  public var destination: IPAddress
+  public var length: Int
+
+  public init(spi: UInt32, destination: IPAddress, length: Int) {
+    self.spi = spi
+    self.destination = destination
+    self.length = length
+  }
+
+  /// The destination's halves in host byte order; IPv4 in the low word.
+  var end: (isV4: Bool, high: UInt64, low: UInt64) {
+    switch destination {
+    case .v4(let address): (true, 0, UInt64(address.rawValue))
+    case .v6(let address): (false, address.high, address.low)
+    }
+  }
+}

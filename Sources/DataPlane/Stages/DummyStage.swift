@@ -1,0 +1,45 @@
+import CDPDK
+import CLayout
+import DPDK
+import IPsec
+import Wire
+
+/// Dummy packets (RFC 4303 2.6): sealed by a tunnel's SA as any other, with next header 59; the peer drops them. The host
+/// thread makes them, so that a watcher cannot tell when there is something to say.
+enum DummyStage {
+  /// `Packet.version` of what is no IP packet.
+  static var version: UInt8 { 0 }
+
+  /// The SA is named by its SPI and destination, as it may be gone by now.
+  @inline(never)
+  static func send(_ w: WorkerPointer, _ mbuf: Mbuf, _ note: UnsafeMutablePointer<PacketNote>) {
+    let packet = w.nextPacket(mbuf, port: Int(note.pointee.port), origin: .host)
+    packet.pointee.ip = mbuf.data
+    packet.pointee.length = Int32(truncatingIfNeeded: Int(mbuf.pointee.data_len))
+    packet.pointee.version = version
+    packet.pointee.isFragment = false
+    packet.pointee.trafficClass = 0
+    packet.pointee.dontFragment = false
+    guard let sa = association(w, note), sa.pointee.flags & wanted == GW_SA_TUNNEL.rawValue else {
+      w.drop(packet, .noSA)
+      return
+    }
+    packet.pointee.sa = sa
+    OutboundStage.sealAlone(w, packet, sa)
+  }
+
+  private static var wanted: UInt32 { GW_SA_TUNNEL.rawValue | GW_SA_INBOUND.rawValue }
+
+  private static func association(
+    _ w: WorkerPointer, _ note: UnsafeMutablePointer<PacketNote>
+  ) -> UnsafeMutablePointer<gw_sa>? {
+    let spi = note.pointee.policy.bigEndian
+    if note.pointee.version == 4 {
+      return w.pointee.sad.lookup(
+        spi: spi, destination4: UInt32(truncatingIfNeeded: note.pointee.destinationLow), saProtocol: IPProtocol.esp)
+    }
+    return w.pointee.sad.lookup(
+      spi: spi, destinationHigh: note.pointee.destinationHigh, destinationLow: note.pointee.destinationLow,
+      saProtocol: IPProtocol.esp)
+  }
+}
