@@ -159,6 +159,9 @@ public final class DataPlane: @unchecked Sendable {
 
   public func workerStatistics(_ index: Int) -> WorkerStatistics { memory[index].statistics }
 
+  /// Events that found the rings full, since the start. Control thread.
+  public var eventsDropped: UInt64 { memory.reduce(0) { $0 + $1.events.dropped } }
+
   /// The workers' events since the last call.
   public func drainEvents(_ handle: (Event) -> Void) {
     for worker in memory {

@@ -39,7 +39,7 @@ public struct Event: Sendable {
 }
 
 /// A single-producer, single-consumer ring of events: one worker writes, the control thread reads. When it is full the
-/// event is dropped and counted; every event is one that a worker raises again.
+/// event is dropped and counted; every event is one that a worker raises again, or that the control thread finds.
 public struct EventRing: @unchecked Sendable {
   public static let capacity = 1024
   private struct Header: ~Copyable {
@@ -63,15 +63,16 @@ public struct EventRing: @unchecked Sendable {
     slots.deallocate()
   }
 
-  /// The worker.
-  public func push(_ event: Event) {
+  /// The worker. False: the ring is full, and the mark that says "reported" must go, so that the event is raised again.
+  public func push(_ event: Event) -> Bool {
     let head = header.pointee.head.load(ordering: .relaxed)
     guard head &- header.pointee.tail.load(ordering: .acquiring) < UInt64(Self.capacity) else {
       header.pointee.dropped.store(header.pointee.dropped.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
-      return
+      return false
     }
     (slots + Int(head % UInt64(Self.capacity))).initialize(to: event)
     header.pointee.head.store(head &+ 1, ordering: .releasing)
+    return true
   }
 
   /// The control thread.

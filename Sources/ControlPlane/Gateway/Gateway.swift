@@ -22,6 +22,8 @@ public final class Gateway: @unchecked Sendable {
   let paths: GatewayPaths
   let logger: Logger
   let events = EventBroadcaster()
+  /// Of workers, as last looked at.
+  var eventsDropped: UInt64 = 0
   var configuration: GatewayConfiguration
   let startedAt = ContinuousClock.now
 

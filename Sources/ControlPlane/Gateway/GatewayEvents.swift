@@ -61,6 +61,15 @@ extension Gateway {
     checkLinks()
     sampleWorkers()
     sendDummies()
+    findLostEvents()
+  }
+
+  private func findLostEvents() {
+    let dropped = dataPlane.eventsDropped
+    guard dropped != eventsDropped else { return }
+    logger.warning("\(dropped - eventsDropped) events of workers were lost: looking for SAs that have stopped")
+    eventsDropped = dropped
+    database.expireStopped()
   }
 
   /// Of any size up to a packet's, as what they stand for; where an SA pads (TFC), all are alike.

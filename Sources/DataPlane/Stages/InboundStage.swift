@@ -266,9 +266,10 @@ enum InboundStage {
   @inline(never)
   private static func notePeer(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
     let seen = packet.pointee.peer
-    guard sa.peerAtomic.pointee.load(ordering: .relaxed) != seen else { return }
-    sa.peerAtomic.pointee.store(seen, ordering: .relaxed)
-    w.pointee.events.push(Event(.mapping, number: sa.pointee.serial, value: seen, key: packet.pointee.key))
+    let known = sa.peerAtomic.pointee.load(ordering: .relaxed)
+    guard known != seen else { return }
+    let event = Event(.mapping, number: sa.pointee.serial, value: seen, key: packet.pointee.key)
+    sa.peerAtomic.pointee.store(w.pointee.events.push(event) ? seen : known, ordering: .relaxed)
   }
 
   /// One packet of an SA whose packets need no engine.

@@ -18,7 +18,9 @@ enum Limits {
   @inline(never)
   static func report(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ bits: UInt32, _ kind: Event.Kind) {
     let before = sa.statusAtomic.pointee.bitwiseOr(bits, ordering: .relaxed).oldValue
-    if before & bits != bits { w.pointee.events.push(Event(kind, number: sa.pointee.serial)) }
+    guard before & bits != bits, !w.pointee.events.push(Event(kind, number: sa.pointee.serial)) else { return }
+    // What has stopped stays so: the control thread looks for it where events were lost.
+    sa.statusAtomic.pointee.bitwiseAnd(~(bits & ~GW_SA_STOPPED.rawValue), ordering: .relaxed)
   }
 
   @inline(__always)

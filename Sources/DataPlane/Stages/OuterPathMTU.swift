@@ -64,6 +64,7 @@ enum OuterPathMTU {
   private static func tell(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, mtu: UInt32) {
     let known = sa.pathMTUAtomic.pointee.load(ordering: .relaxed)
     guard known == 0 || mtu < known, sa.pointee.flags & GW_SA_INBOUND.rawValue == 0 else { return }
-    w.pointee.events.push(Event(.pathMTU, number: sa.pointee.serial, value: UInt64(mtu)))
+    // Lost in a full ring, it comes again with the next ICMP message.
+    _ = w.pointee.events.push(Event(.pathMTU, number: sa.pointee.serial, value: UInt64(mtu)))
   }
 }

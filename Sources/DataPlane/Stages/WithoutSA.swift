@@ -47,7 +47,7 @@ enum WithoutSA {
     guard policy.acquirePendingAtomic.pointee.wrappingAdd(1, ordering: .acquiringAndReleasing).oldValue == 0 else {
       return
     }
-    w.pointee.events.push(Event(.acquire, number: policy.pointee.index, key: key))
+    ask(w, policy, key)
   }
 
   /// The frame as it came, and a note that says what it waits for.
@@ -81,6 +81,12 @@ enum WithoutSA {
   static func acquire(_ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>) {
     let asked = policy.acquirePendingAtomic.pointee.exchange(1, ordering: .relaxed)
     guard asked == 0 else { return }
-    w.pointee.events.push(Event(.acquire, number: policy.pointee.index, key: packet.pointee.key))
+    ask(w, policy, packet.pointee.key)
+  }
+
+  private static func ask(_ w: WorkerPointer, _ policy: UnsafeMutablePointer<gw_policy>, _ key: gw_flow_key) {
+    guard !w.pointee.events.push(Event(.acquire, number: policy.pointee.index, key: key)) else { return }
+    // Nobody heard it: the next packet asks.
+    policy.acquirePendingAtomic.pointee.store(0, ordering: .relaxed)
   }
 }

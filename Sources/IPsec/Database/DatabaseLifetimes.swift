@@ -103,6 +103,15 @@ extension SecurityDatabase {
     }
   }
 
+  /// Ends SAs that workers have stopped, where their word was lost.
+  public func expireStopped() {
+    let stopped = entries.values.filter { entry in
+      guard let sa = entry.sa else { return false }
+      return entry.isUsable && sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue != 0
+    }
+    for entry in stopped { expire(entry) }
+  }
+
   /// An outbound SA has no sequence numbers left (RFC 4303 3.3.3). The worker has stopped it.
   public func sequenceExhausted(serial: UInt32) { limitReached(serial: serial, hard: true) }
 
