@@ -92,6 +92,8 @@ public final class FakeGateway: GatewayControl {
     var worker = WorkerStatus(id: 0, lcore: 2, core: 2, socket: 0)
     worker.rxPackets = 1_234_567
     worker.bursts = 100_000
+    worker.offeredBursts = 4000
+    worker.handedBursts = 2500
     worker.cyclesPerPacket = 312.46
     worker.idleShare = 0.875
     worker.stageCyclesPerPacket = ["rx": 20, "crypto": 200.5]

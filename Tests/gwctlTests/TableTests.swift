@@ -44,6 +44,9 @@ import Wire
         WORKER  CORE  SOCKET  RX PACKETS  TX PACKETS  DROPPED   BURSTS  PACKETS/BURST  CYCLES/PACKET    IDLE  QUEUES
              0     2       0   1,234,567           0        0  100,000           12.3            312  87.5 %  wan/0
 
+        WORKER  OFFERED  RUN BY OTHERS  RING FULL  RUN FOR OTHERS
+             0    4,000          2,500          0               0
+
         worker 0
         STAGE   CYCLES/PACKET
         crypto          200.5

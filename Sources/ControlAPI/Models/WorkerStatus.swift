@@ -12,6 +12,14 @@ public struct WorkerStatus: Codable, Sendable, Hashable {
   public var dropPackets: UInt64 = 0
   /// Bursts that held at least one packet.
   public var bursts: UInt64 = 0
+  /// Inbound bursts of a full queue: offered to idle workers, and how many of them those ran; offered in vain, as the
+  /// ring was full; run for others.
+  public var offeredBursts: UInt64 = 0
+  public var handedBursts: UInt64 = 0
+  public var handoffRingFull: UInt64 = 0
+  public var helpedBursts: UInt64 = 0
+  /// What the control thread was to be told and found no room.
+  public var eventsDropped: UInt64 = 0
   /// Turns of the poll loop.
   public var loops: UInt64 = 0
   /// TSC cycles spent on bursts that held packets, and in all.
@@ -37,6 +45,11 @@ public struct WorkerStatus: Codable, Sendable, Hashable {
 
   enum CodingKeys: String, CodingKey {
     case id, lcore, core, socket, bursts, loops, queues, warnings
+    case offeredBursts = "offered_bursts"
+    case handedBursts = "handed_bursts"
+    case handoffRingFull = "handoff_ring_full"
+    case helpedBursts = "helped_bursts"
+    case eventsDropped = "events_dropped"
     case rxPackets = "rx_packets"
     case txPackets = "tx_packets"
     case dropPackets = "drop_packets"

@@ -96,6 +96,11 @@ extension Gateway {
       status.txPackets = statistics.sentPackets
       status.dropPackets = statistics.droppedPackets
       status.bursts = statistics.bursts
+      status.offeredBursts = statistics.offeredBursts
+      status.handedBursts = statistics.handedBursts
+      status.handoffRingFull = statistics.handoffRingFull
+      status.helpedBursts = statistics.helpedBursts
+      status.eventsDropped = statistics.eventsDropped
       status.loops = statistics.loops
       status.busyCycles = statistics.busyCycles
       status.totalCycles = statistics.cycles

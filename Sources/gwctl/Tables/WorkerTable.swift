@@ -17,11 +17,29 @@ enum WorkerTable {
         Quantity.percent(worker.idleShare), worker.queues.joined(separator: " "))
     }
     var text = table.text
-    if verbosity > 0 { text += workers.map(stages).joined() }
+    if verbosity > 0 {
+      if workers.contains(where: { $0.offeredBursts | $0.helpedBursts | $0.handoffRingFull != 0 }) {
+        text += "\n\(bursts(workers))"
+      }
+      text += workers.map(stages).joined()
+    }
     for worker in workers {
       for warning in worker.warnings { text += "warning: worker \(worker.id): \(warning)\n" }
     }
     return text
+  }
+
+  /// Bursts between workers.
+  private static func bursts(_ workers: [WorkerStatus]) -> String {
+    var table = Table([
+      "WORKER": .right, "OFFERED": .right, "RUN BY OTHERS": .right, "RING FULL": .right, "RUN FOR OTHERS": .right,
+    ])
+    for worker in workers {
+      table.add(
+        "\(worker.id)", Quantity.grouped(worker.offeredBursts), Quantity.grouped(worker.handedBursts),
+        Quantity.grouped(worker.handoffRingFull), Quantity.grouped(worker.helpedBursts))
+    }
+    return table.text
   }
 
   private static func stages(_ worker: WorkerStatus) -> String {
