@@ -24,9 +24,7 @@ public struct Event: Sendable {
 
   /// `mapping`: where the peer is now.
   public var peer: IPAddress {
-    key.family == AddressFamily.v6.rawValue
-      ? .v6(IPv6Address(high: key.source_high, low: key.source_low))
-      : .v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: key.source_low)))
+    IPAddress(key.family == AddressFamily.v6.rawValue ? .v6 : .v4, high: key.source_high, low: key.source_low)
   }
 
   @inlinable

@@ -49,6 +49,17 @@ public struct Packet {
   @usableFromInline var spare: UInt64
 }
 
+extension UnsafeMutablePointer where Pointee == Packet {
+  /// The buffer begins at the packet now, and ends with it.
+  @inline(__always)
+  func trim() {
+    let mbuf = pointee.mbuf
+    let offset = pointee.ip - mbuf.pointee.buf_addr.unsafelyUnwrapped
+    mbuf.pointee.data_off = UInt16(truncatingIfNeeded: offset)
+    mbuf.setLength(Int(pointee.length))
+  }
+}
+
 /// Packets that wait for a stage. The memory is the worker's and has room for a whole burst.
 @usableFromInline
 struct PacketList {

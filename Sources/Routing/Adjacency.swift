@@ -87,10 +87,6 @@ public struct Adjacency: Sendable {
 
   /// The address to resolve, if it is not the destination itself.
   @inlinable public var nextHop: IPAddress? {
-    switch nextHopFamily {
-    case AddressFamily.v4.rawValue: .v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: nextHopLow)))
-    case AddressFamily.v6.rawValue: .v6(IPv6Address(high: nextHopHigh, low: nextHopLow))
-    default: nil
-    }
+    AddressFamily(rawValue: nextHopFamily).map { IPAddress($0, high: nextHopHigh, low: nextHopLow) }
   }
 }

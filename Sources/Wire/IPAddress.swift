@@ -114,12 +114,19 @@ public enum IPAddress: Hashable, Comparable, Sendable, LosslessStringConvertible
     }
   }
 
+  /// From `halves` of an address of this family.
+  @inlinable public init(_ family: AddressFamily, high: UInt64, low: UInt64) {
+    self =
+      family == .v4
+      ? .v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: low))) : .v6(IPv6Address(high: high, low: low))
+  }
+
   /// 0.0.0.0 or ::.
   @inlinable public var isUnspecified: Bool { halves == (0, 0) }
 
   /// 0.0.0.0 or :: of a family.
   @inlinable public static func unspecified(_ family: AddressFamily) -> IPAddress {
-    family == .v4 ? .v4(IPv4Address(rawValue: 0)) : .v6(IPv6Address(high: 0, low: 0))
+    IPAddress(family, high: 0, low: 0)
   }
 
   /// IPv4 sorts before IPv6, then by number.

@@ -74,16 +74,11 @@ extension Gateway {
 
   /// Of any size up to a packet's, as what they stand for; where an SA pads (TFC), all are alike.
   private func sendDummies() {
-    guard configuration.dummyPackets > 0 else { return }
-    var packets: [DummyPacket] = []
-    for sa in database.records() where packets.count < Self.mostDummies {
-      let parameters = sa.parameters
-      guard parameters.saProtocol == .esp, parameters.mode == .tunnel, sa.state == .mature,
-        !database.isOwnAddress(parameters.destination)
-      else { continue }
-      for _ in 0..<configuration.dummyPackets {
-        packets.append(
-          DummyPacket(spi: parameters.spi, destination: parameters.destination, length: .random(in: 40...1280)))
+    let count = configuration.dummyPackets
+    guard count > 0 else { return }
+    let packets = database.outboundTunnels(atMost: Self.mostDummies / count).flatMap { sa in
+      (0..<count).map { _ in
+        DummyPacket(spi: sa.spi, destination: sa.destination, length: .random(in: 40...1280))
       }
     }
     dataPlane.host.send(dummies: packets)

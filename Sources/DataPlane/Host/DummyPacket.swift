@@ -11,12 +11,4 @@ public struct DummyPacket: Sendable {
     self.destination = destination
     self.length = length
   }
-
-  /// The destination's halves in host byte order; IPv4 in the low word.
-  var end: (isV4: Bool, high: UInt64, low: UInt64) {
-    switch destination {
-    case .v4(let address): (true, 0, UInt64(address.rawValue))
-    case .v6(let address): (false, address.high, address.low)
-    }
-  }
 }

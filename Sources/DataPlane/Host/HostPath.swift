@@ -189,10 +189,7 @@ public final class HostPath: @unchecked Sendable {
       keepForSA(mbuf, note.policy)
       return
     }
-    let address: IPAddress =
-      note.version == 4
-      ? .v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: note.nextHopLow)))
-      : .v6(IPv6Address(high: note.nextHopHigh, low: note.nextHopLow))
+    let address = IPAddress(note.version == 4 ? .v4 : .v6, high: note.nextHopHigh, low: note.nextHopLow)
     let key = NeighborQueue.Key(port: note.port, address: address)
     let result = queue.add(mbuf, for: key, now: Self.seconds())
     if let dropped = result.dropped {
@@ -272,11 +269,12 @@ public final class HostPath: @unchecked Sendable {
       }
       mbuf.data.initializeMemory(as: UInt8.self, repeating: 0, count: packet.length)
       mbuf.setLength(packet.length)
-      let (isV4, high, low) = packet.end
+      let (high, low) = packet.destination.halves
       mbuf.note.initialize(
         to: PacketNote(
-          kind: .dummy, origin: .host, version: isV4 ? 4 : 6, dontFragment: false, isSealed: true, port: 0,
-          policy: packet.spi, nextHopHigh: 0, nextHopLow: 0, destinationHigh: high, destinationLow: low))
+          kind: .dummy, origin: .host, version: packet.destination.family == .v4 ? 4 : 6, dontFragment: false,
+          isSealed: true, port: 0, policy: packet.spi, nextHopHigh: 0, nextHopLow: 0, destinationHigh: high,
+          destinationLow: low))
       give(mbuf, toWorker: 0)
     }
     return packets.count

@@ -20,7 +20,10 @@ enum DummyStage {
     packet.pointee.isFragment = false
     packet.pointee.trafficClass = 0
     packet.pointee.dontFragment = false
-    guard let sa = association(w, note), sa.pointee.flags & wanted == GW_SA_TUNNEL.rawValue else {
+    let named = w.pointee.sad.lookup(
+      spi: note.pointee.policy.bigEndian, version: note.pointee.version, destinationHigh: note.pointee.destinationHigh,
+      destinationLow: note.pointee.destinationLow, saProtocol: IPProtocol.esp)
+    guard let sa = named, sa.pointee.flags & wanted == GW_SA_TUNNEL.rawValue else {
       w.drop(packet, .noSA)
       return
     }
@@ -29,17 +32,4 @@ enum DummyStage {
   }
 
   private static var wanted: UInt32 { GW_SA_TUNNEL.rawValue | GW_SA_INBOUND.rawValue }
-
-  private static func association(
-    _ w: WorkerPointer, _ note: UnsafeMutablePointer<PacketNote>
-  ) -> UnsafeMutablePointer<gw_sa>? {
-    let spi = note.pointee.policy.bigEndian
-    if note.pointee.version == 4 {
-      return w.pointee.sad.lookup(
-        spi: spi, destination4: UInt32(truncatingIfNeeded: note.pointee.destinationLow), saProtocol: IPProtocol.esp)
-    }
-    return w.pointee.sad.lookup(
-      spi: spi, destinationHigh: note.pointee.destinationHigh, destinationLow: note.pointee.destinationLow,
-      saProtocol: IPProtocol.esp)
-  }
 }

@@ -65,7 +65,7 @@ enum ExceptionStage {
     }
     let mbuf = packet.pointee.mbuf
     let destination = IPAddresses.destination(packet)
-    OutboundStage.trim(packet)
+    packet.trim()
     let isGlean = adjacency.pointee.kind == .glean
     mbuf.note.initialize(
       to: PacketNote(

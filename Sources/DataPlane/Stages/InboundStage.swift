@@ -124,12 +124,8 @@ enum InboundStage {
       default: SADReader.ipipSPI(sourceHigh: packet.pointee.key.source_high, sourceLow: packet.pointee.key.source_low)
       }
     let saProtocol = number == IPProtocol.ipv6 ? IPProtocol.ipip : number
-    if packet.pointee.version == 4 {
-      return w.pointee.sad.lookup(
-        spi: spi, destination4: UInt32(truncatingIfNeeded: packet.pointee.key.destination_low), saProtocol: saProtocol)
-    }
     return w.pointee.sad.lookup(
-      spi: spi, destinationHigh: packet.pointee.key.destination_high,
+      spi: spi, version: packet.pointee.version, destinationHigh: packet.pointee.key.destination_high,
       destinationLow: packet.pointee.key.destination_low, saProtocol: saProtocol)
   }
 
@@ -340,7 +336,7 @@ enum InboundStage {
       }
       if ecn != packet.pointee.trafficClass & 3 { packet.setECN(ecn) }
     }
-    trim(packet)
+    packet.trim()
     resort(w, packet, sa)
   }
 
@@ -353,17 +349,8 @@ enum InboundStage {
       drop(w, packet, sa, .innerMalformed)
       return
     }
-    trim(packet)
+    packet.trim()
     resort(w, packet, sa)
-  }
-
-  /// The buffer begins at the packet now, and ends with it.
-  @inline(__always)
-  private static func trim(_ packet: PacketPointer) {
-    let mbuf = packet.pointee.mbuf
-    let offset = packet.pointee.ip - mbuf.pointee.buf_addr.unsafelyUnwrapped
-    mbuf.pointee.data_off = UInt16(truncatingIfNeeded: offset)
-    mbuf.setLength(Int(packet.pointee.length))
   }
 
   @inline(__always)

@@ -146,7 +146,7 @@ enum OtherOutbound {
       OutboundStage.dropCounted(w, packet, next, .saStopped)
       return
     }
-    OutboundStage.trim(packet)
+    packet.trim()
     packet.pointee.sa = next
     let refused = packet.pointee.version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
     guard refused == nil else {

@@ -133,7 +133,7 @@ enum OutboundStage {
       while end < list.count, list[end].pointee.sa == sa { end &+= 1 }
       let count = UInt64(truncatingIfNeeded: end &- start)
       let first = sa.sequenceAtomic.pointee.wrappingAdd(count, ordering: .relaxed).oldValue &+ 1
-      let last = sa.pointee.flags & GW_SA_ESN.rawValue != 0 ? UInt64.max : UInt64(UInt32.max)
+      let last = lastSequence(sa)
       if first > last &- count {
         kept = exhaust(w, list, from: start, to: end, first: first, last: last, kept: kept)
       } else {
@@ -293,16 +293,14 @@ enum OutboundStage {
       OtherOutbound.continueBundle(w, packet, next)
       return
     }
-    trim(packet)
+    packet.trim()
     w.pointee.transmit.append(packet)
   }
 
+  /// The end of the number space.
   @inline(__always)
-  static func trim(_ packet: PacketPointer) {
-    let mbuf = packet.pointee.mbuf
-    let offset = packet.pointee.ip - mbuf.pointee.buf_addr.unsafelyUnwrapped
-    mbuf.pointee.data_off = UInt16(truncatingIfNeeded: offset)
-    mbuf.setLength(Int(packet.pointee.length))
+  static func lastSequence(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
+    sa.pointee.flags & GW_SA_ESN.rawValue != 0 ? UInt64.max : UInt64(UInt32.max)
   }
 
   @inline(never)

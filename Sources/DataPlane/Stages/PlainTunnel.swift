@@ -76,16 +76,11 @@ enum PlainTunnel {
       sa.pointee.icv_length == UInt8(icvLength), sa.pointee.alignment <= 8,
       sa.nextAtomic.pointee.load(ordering: .relaxed) == nil,
       sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue == 0,
-      sa.sequenceAtomic.pointee.load(ordering: .relaxed) < lastSequence(sa) &- reserve
+      sa.sequenceAtomic.pointee.load(ordering: .relaxed) < OutboundStage.lastSequence(sa) &- reserve
     else { return nil }
     let adjacency = w.pointee.adjacencies.adjacency(at: w.outerAdjacency(sa))
     guard adjacency.pointee.kind == .forward, adjacency.pointee.state == .reachable else { return nil }
     return adjacency
-  }
-
-  @inline(__always)
-  private static func lastSequence(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
-    sa.pointee.flags & GW_SA_ESN.rawValue != 0 ? UInt64.max : UInt64(UInt32.max)
   }
 
   /// Fills jobs from number `job` on for the packets of the run that fit, with their numbers; returns how many.
@@ -261,7 +256,7 @@ enum PlainTunnel {
       OutboundStage.dropCounted(w, packet, sa, .sealFailed)
     } else {
       packet.pointee.adjacency = w.outerAdjacency(sa)
-      OutboundStage.trim(packet)
+      packet.trim()
       w.pointee.transmit.append(packet)
     }
   }

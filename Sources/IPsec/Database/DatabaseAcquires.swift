@@ -191,14 +191,12 @@ extension SecurityDatabase {
 extension Selector {
   /// The packet as a host-to-host selector.
   init(packet key: gw_flow_key) {
-    func address(_ high: UInt64, _ low: UInt64) -> IPAddress {
-      key.family == AddressFamily.v6.rawValue
-        ? .v6(IPv6Address(high: high, low: low)) : .v4(IPv4Address(rawValue: UInt32(truncatingIfNeeded: low)))
-    }
+    let family: AddressFamily = key.family == AddressFamily.v6.rawValue ? .v6 : .v4
     let hidden = key.opaque_ports != 0
     self.init(
-      source: IPPrefix(address(key.source_high, key.source_low)),
-      destination: IPPrefix(address(key.destination_high, key.destination_low)), ipProtocol: key.ip_protocol,
+      source: IPPrefix(IPAddress(family, high: key.source_high, low: key.source_low)),
+      destination: IPPrefix(IPAddress(family, high: key.destination_high, low: key.destination_low)),
+      ipProtocol: key.ip_protocol,
       sourcePorts: hidden ? Self.anyPort : key.source_port...key.source_port,
       destinationPorts: hidden ? Self.anyPort : key.destination_port...key.destination_port)
   }

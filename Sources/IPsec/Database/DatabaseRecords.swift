@@ -11,6 +11,14 @@ extension SecurityDatabase {
     }.map(record(of:))
   }
 
+  /// Mature outbound ESP tunnels, in no order.
+  public func outboundTunnels(atMost limit: Int) -> [SAIdentifier] {
+    let tunnels = entries.values.lazy.filter {
+      $0.parameters.saProtocol == .esp && $0.parameters.mode == .tunnel && $0.state == .mature && !$0.isInbound
+    }
+    return tunnels.prefix(limit).map(\.parameters.identifier)
+  }
+
   func record(of entry: SAEntry) -> SARecord {
     var record = SARecord(parameters: entry.parameters, state: entry.state)
     record.usage.added = wall(entry.added)

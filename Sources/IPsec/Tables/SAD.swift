@@ -42,6 +42,16 @@ public struct SADReader: Sendable {
     return Self.pointer(value)
   }
 
+  /// Of a packet of either `version` (4, else 6); an IPv4 destination is in the low half.
+  @inlinable @inline(__always)
+  public func lookup(
+    spi: UInt32, version: UInt8, destinationHigh: UInt64, destinationLow: UInt64, saProtocol: UInt8
+  ) -> UnsafeMutablePointer<gw_sa>? {
+    version == 4
+      ? lookup(spi: spi, destination4: UInt32(truncatingIfNeeded: destinationLow), saProtocol: saProtocol)
+      : lookup(spi: spi, destinationHigh: destinationHigh, destinationLow: destinationLow, saProtocol: saProtocol)
+  }
+
   /// Under this protocol (RFC 3692's first) inbound IPComp tunnels stand for packets that did not shrink, which come as
   /// IP in IP (RFC 3173 2.2). They are found where no IPIP SA has the same ends.
   @inlinable static var plainOfCompressed: UInt8 { 253 }
@@ -133,24 +143,16 @@ public final class SAD {
 
   /// The SA that stands under an identity.
   public func lookup(spi: UInt32, destination: IPAddress, saProtocol: UInt8) -> UnsafeMutablePointer<gw_sa>? {
-    switch destination {
-    case .v4(let address):
-      reader.lookup(spi: spi.bigEndian, destination4: address.rawValue, saProtocol: saProtocol)
-    case .v6(let address):
-      reader.lookup(
-        spi: spi.bigEndian, destinationHigh: address.high, destinationLow: address.low, saProtocol: saProtocol)
-    }
+    let (high, low) = destination.halves
+    return reader.lookup(
+      spi: spi.bigEndian, version: destination.family == .v4 ? 4 : 6, destinationHigh: high, destinationLow: low,
+      saProtocol: saProtocol)
   }
 
   private func lookup(like sa: UnsafeMutablePointer<gw_sa>) -> UnsafeMutablePointer<gw_sa>? {
-    if Self.isV6(sa) {
-      return reader.lookup(
-        spi: sa.pointee.spi, destinationHigh: sa.pointee.destination_high, destinationLow: sa.pointee.destination_low,
-        saProtocol: sa.pointee.sa_protocol)
-    }
-    return reader.lookup(
-      spi: sa.pointee.spi, destination4: UInt32(truncatingIfNeeded: sa.pointee.destination_low),
-      saProtocol: sa.pointee.sa_protocol)
+    reader.lookup(
+      spi: sa.pointee.spi, version: Self.isV6(sa) ? 6 : 4, destinationHigh: sa.pointee.destination_high,
+      destinationLow: sa.pointee.destination_low, saProtocol: sa.pointee.sa_protocol)
   }
 
   private static func isV6(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
