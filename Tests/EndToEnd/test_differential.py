@@ -267,6 +267,19 @@ class ScapyLab(Lab):
         lines = "".join(f"xfrm {' '.join(words)}\n" for words in commands)
         run("ip", "-batch", "-", env=environment, stdin=lines)
 
+    def install(self, away, home, request, words=()):
+        """Puts two SAs and the policies that ask for them in place of all others; `words` go to `ip xfrm state add`."""
+        cell, ours, theirs = away.cell, away.source, away.destination
+        near, far = NETS[cell.inner] if cell.mode == "tunnel" else (ours, theirs)
+        template = ["proto", cell.ip_protocol, "reqid", str(request), "mode", cell.mode]
+        policies = [["policy", "add", "src", near, "dst", far, "dir", "out", "tmpl", "src", ours, "dst", theirs,
+                     *template]]
+        for direction in ("in", "fwd"):
+            policies.append(["policy", "add", "src", far, "dst", near, "dir", direction, "tmpl", "src", theirs, "dst",
+                             ours, *template])
+        self.xfrm(["policy", "flush"], ["state", "flush"], [*away.xfrm(request), *words],
+                  [*home.xfrm(request), *words], *policies)
+
     def send(self, end, packet):
         source = PEER_MAC if end == "wan" else HOST_MAC
         self.ends[end].send(bytes(Ether(src=source, dst=PORT_MACS[end]) / packet))
@@ -326,14 +339,7 @@ class Differential(EndToEndTest):
             ours, theirs = ENDS[cell.outer]
             away = Direction(cell, 0x10000 + request * 2, ours, theirs, self.noise)
             home = Direction(cell, 0x10001 + request * 2, theirs, ours, self.noise)
-            near, far = NETS[cell.inner] if cell.mode == "tunnel" else (ours, theirs)
-            template = ["proto", cell.ip_protocol, "reqid", str(request), "mode", cell.mode]
-            policies = [["policy", "add", "src", near, "dst", far, "dir", "out", "tmpl", "src", ours, "dst", theirs,
-                         *template]]
-            for direction in ("in", "fwd"):
-                policies.append(["policy", "add", "src", far, "dst", near, "dir", direction, "tmpl", "src", theirs, "dst",
-                                 ours, *template])
-            self.lab.xfrm(["policy", "flush"], ["state", "flush"], away.xfrm(request), home.xfrm(request), *policies)
+            self.lab.install(away, home, request)
             try:
                 self.exchange(cell, away, home)
             except TimeoutError:

@@ -3,38 +3,22 @@
 import os
 import unittest
 
+from keying import KeyingTest
 from lab.capture import Capture, count_packets
 from lab.charon import Charon, connection
 from lab.iked import Iked, rule
 from lab.namespace import wait_for
-from lab.topology import GW1, GW2, HOST1, HOST2, LAN1, LAN2, TwoGateways, ping
-from support import EndToEndTest
+from lab.topology import GW1, GW2, HOST2, LAN1, LAN2, ping
 
 
 @unittest.skipUnless(os.path.exists("/usr/sbin/iked"), "OpenIKED is not installed (Deploy/install-dependencies test)")
-class IkedTest(EndToEndTest):
-    """Two gateways without rules of their own; every test brings its daemons."""
+class IkedTest(KeyingTest):
+    """Every test brings its daemons."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.lab = TwoGateways(settings={"on-ike-exit": "flush"})
-        cls.addClassCleanup(cls.lab.close)
-        cls.lab.meter()
-        cls.lab.gw1.start(wait=False)
-        cls.lab.gw2.start(wait=False)
-        cls.lab.gw1.wait_ready()
-        cls.lab.gw2.wait_ready()
-
-    def setUp(self):
-        self.daemons = []
-        for gateway in (self.lab.gw1, self.lab.gw2):
-            gateway.gwctl("flush")
+    lab_options = {"settings": {"on-ike-exit": "flush"}}
 
     def iked(self, gateway, text, *arguments):
-        daemon = Iked(gateway)
-        self.daemons.append(daemon)
-        self.addCleanup(daemon.stop)
-        return daemon.start(text, *arguments)
+        return self.add(Iked(gateway)).start(text, *arguments)
 
     def two(self, *arguments, **options):
         """The passive side first, so that nothing is sent in vain."""
@@ -45,111 +29,75 @@ class IkedTest(EndToEndTest):
         wait_for(lambda: all(len(gateway.associations()) >= 2 and len(gateway.show("flow")) >= 2
                              for gateway in (self.lab.gw1, self.lab.gw2)), timeout, "SAs on both gateways")
 
-    def assert_traffic(self, count=10):
-        before = self.lab.metered()
-        ping(self.lab.lan1, HOST2, count=1, timeout=2)
-        self.assertEqual(ping(self.lab.lan1, HOST2, count=count, interval=0.05), (count, count))
-        self.assertEqual(ping(self.lab.lan2, HOST1, count=count, interval=0.05), (count, count))
-        after = self.lab.metered()
-        self.assertEqual(after["inner"], before["inner"], "inner packets in clear on the wire")
-        self.assertGreaterEqual(after["esp_1to2"] - before["esp_1to2"], 2 * count)
-
-    def check(self, body):
-        try:
-            body()
-        except Exception as error:
-            for daemon in self.daemons:
-                error.add_note(daemon.log_tail())
-            raise
-
     def test_iked_with_iked(self):
-        def body():
-            self.two()
-            self.established()
-            self.assert_traffic()
-        self.check(body)
+        self.two()
+        self.established()
+        self.assert_traffic()
 
     def test_iked_with_iked_sha2_384(self):
-        def body():
-            self.two(childsa="enc aes-128 auth hmac-sha2-384")
-            self.established()
-            self.assert_traffic()
-        self.check(body)
+        self.two(childsa="enc aes-128 auth hmac-sha2-384")
+        self.established()
+        self.assert_traffic()
 
     def test_rekey_loses_nothing(self):
         """iked rekeys when the gateway says that a soft lifetime is over, and at no other time."""
-        def body():
-            self.two(lifetime="lifetime 8")
-            self.established()
-            self.assert_traffic()
-            before = {sa["spi"] for sa in self.lab.gw1.associations()}
-            sent, answered = ping(self.lab.lan1, HOST2, count=600, interval=0.02)
-            self.assertEqual((sent, answered), (600, 600))
-            self.assertFalse(before & {sa["spi"] for sa in self.lab.gw1.associations()}, "no SA was replaced")
-        self.check(body)
+        self.two(lifetime="lifetime 8")
+        self.established()
+        self.assert_traffic()
+        before = self.spis()
+        sent, answered = ping(self.lab.lan1, HOST2, count=600, interval=0.02)
+        self.assertEqual((sent, answered), (600, 600))
+        self.assertFalse(before & self.spis(), "no SA was replaced")
 
     def test_exit_takes_its_sas_along(self):
-        def body():
-            first, second = self.two()
-            self.established()
-            self.assert_traffic()
-            first.stop()
-            second.stop()
-            for gateway in (self.lab.gw1, self.lab.gw2):
-                wait_for(lambda: not gateway.associations(), 10, "the SAs are gone")
-        self.check(body)
+        first, second = self.two()
+        self.established()
+        self.assert_traffic()
+        first.stop()
+        second.stop()
+        for gateway in (self.lab.gw1, self.lab.gw2):
+            wait_for(lambda: not gateway.associations(), 10, "the SAs are gone")
 
     def test_forced_udp_encapsulation(self):
         """iked -t: ESP in UDP (RFC 3948), on port 4500 beside IKE."""
-        def body():
-            self.two("-t")
-            self.established()
-            ping(self.lab.lan1, HOST2, count=1, timeout=2)
-            before = self.lab.metered()
-            with Capture(self.lab.inet, "to-gw1", self.lab.folder / "udp.pcap") as capture:
-                self.assertEqual(ping(self.lab.lan1, HOST2, count=10, interval=0.05), (10, 10))
-            self.assertGreaterEqual(count_packets(capture.path, "udp.port == 4500 and esp"), 20)
-            after = self.lab.metered()
-            for name in ("esp_1to2", "esp_2to1", "inner"):
-                self.assertEqual(after[name], before[name], name)
-        self.check(body)
+        self.two("-t")
+        self.established()
+        ping(self.lab.lan1, HOST2, count=1, timeout=2)
+        before = self.lab.metered()
+        with Capture(self.lab.inet, "to-gw1", self.lab.folder / "udp.pcap") as capture:
+            self.assertEqual(ping(self.lab.lan1, HOST2, count=10, interval=0.05), (10, 10))
+        self.assertGreaterEqual(count_packets(capture.path, "udp.port == 4500 and esp"), 20)
+        after = self.lab.metered()
+        for name in ("esp_1to2", "esp_2to1", "inner"):
+            self.assertEqual(after[name], before[name], name)
 
     def test_crash_and_return(self):
         """iked flushes when it starts, so what a crash left behind is replaced."""
-        def body():
-            first, _ = self.two()
-            self.established()
-            self.assert_traffic()
-            old = {sa["spi"] for sa in self.lab.gw1.associations()}
-            first.kill()
-            self.iked(self.lab.gw1, rule(GW1, GW2, LAN1, LAN2))
-            wait_for(lambda: self.lab.gw1.associations()
-                     and not old & {sa["spi"] for sa in self.lab.gw1.associations()}, 20, "new SAs on gw1")
-            self.established()
-            self.assert_traffic()
-        self.check(body)
+        first, _ = self.two()
+        self.established()
+        self.assert_traffic()
+        old = self.spis()
+        first.kill()
+        self.iked(self.lab.gw1, rule(GW1, GW2, LAN1, LAN2))
+        wait_for(lambda: self.lab.gw1.associations()
+                 and not old & self.spis(), 20, "new SAs on gw1")
+        self.established()
+        self.assert_traffic()
 
     def with_charon(self):
-        charon = Charon(self.lab.gw2)
-        self.daemons.append(charon)
-        self.addCleanup(charon.stop)
-        charon.start()
+        charon = self.add(Charon(self.lab.gw2)).start()
         charon.load(connection(GW2, GW1, LAN2, LAN1, esp="aes256-sha512",
                                options="proposals = aes256-sha256-prfsha256-ecp256"))
         return charon
 
     def test_iked_initiates_to_charon(self):
-        def body():
-            self.with_charon()
-            self.iked(self.lab.gw1, rule(GW1, GW2, LAN1, LAN2))
-            self.established()
-            self.assert_traffic()
-        self.check(body)
+        self.with_charon()
+        self.iked(self.lab.gw1, rule(GW1, GW2, LAN1, LAN2))
+        self.established()
+        self.assert_traffic()
 
     def test_charon_initiates_to_iked(self):
-        def body():
-            self.iked(self.lab.gw1, rule(GW1, GW2, LAN1, LAN2, active=False))
-            self.with_charon().initiate()
-            self.established()
-            self.assert_traffic()
-        self.check(body)
+        self.iked(self.lab.gw1, rule(GW1, GW2, LAN1, LAN2, active=False))
+        self.with_charon().initiate()
+        self.established()
+        self.assert_traffic()

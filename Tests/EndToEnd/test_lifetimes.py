@@ -9,7 +9,7 @@ import subprocess
 from lab.gateway import program
 from lab.namespace import stop_process, wait_for
 from support import EndToEndTest
-from test_differential import ENDS, HOSTS, NETS, SHA256, Cell, Direction, ScapyLab, Transform
+from test_differential import ENDS, HOSTS, SHA256, Cell, Direction, ScapyLab, Transform
 
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
@@ -41,19 +41,13 @@ class Lifetimes(EndToEndTest):
 
     def load(self, *limits):
         """A fresh pair of SAs with `limit` words of `ip xfrm state add`."""
-        request, (ours, theirs), (near, far) = next(self.requests), ENDS[4], NETS[4]
+        request, (ours, theirs) = next(self.requests), ENDS[4]
         cell = Cell(NULL)
         self.away = Direction(cell, 0x30000 + request * 2, ours, theirs, self.noise)
         self.home = Direction(cell, 0x30001 + request * 2, theirs, ours, self.noise)
         self.numbers = itertools.count(1)
         words = [word for name, value in limits for word in ("limit", name, str(value))]
-        template = ["proto", "esp", "reqid", str(request), "mode", "tunnel"]
-        policies = [["policy", "add", "src", near, "dst", far, "dir", "out", "tmpl", "src", ours, "dst", theirs, *template]]
-        for direction in ("in", "fwd"):
-            policies.append(["policy", "add", "src", far, "dst", near, "dir", direction, "tmpl", "src", theirs, "dst", ours,
-                             *template])
-        self.lab.xfrm(["policy", "flush"], ["state", "flush"], [*self.away.xfrm(request), *words],
-                      [*self.home.xfrm(request), *words], *policies)
+        self.lab.install(self.away, self.home, request, words)
 
     def events(self, direction):
         """What the monitor has shown of an SA's limits."""

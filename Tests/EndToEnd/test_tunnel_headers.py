@@ -7,7 +7,7 @@ import random
 
 from lab.namespace import wait_for
 from support import EndToEndTest
-from test_differential import ENDS, FAMILIES, HOSTS, NETS, SHA256, Cell, Direction, ScapyLab, Transform
+from test_differential import ENDS, FAMILIES, HOSTS, SHA256, Cell, Direction, ScapyLab, Transform
 
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6
@@ -51,18 +51,12 @@ class HeaderTest(EndToEndTest):
     def tunnel(self, inner, outer, *words):
         """A pair of SAs and their policies; `words` go to `ip xfrm state add`."""
         HeaderTest.number += 1
-        request, (ours, theirs), (near, far) = HeaderTest.number, ENDS[outer], NETS[inner]
+        request, (ours, theirs) = HeaderTest.number, ENDS[outer]
         cell = Cell(NULL, inner, outer)
         self.away = Direction(cell, 0x20000 + request * 2, ours, theirs, self.noise)
         self.home = Direction(cell, 0x20001 + request * 2, theirs, ours, self.noise)
         self.sequence = itertools.count(1)
-        template = ["proto", "esp", "reqid", str(request), "mode", "tunnel"]
-        policies = [["policy", "add", "src", near, "dst", far, "dir", "out", "tmpl", "src", ours, "dst", theirs, *template]]
-        for direction in ("in", "fwd"):
-            policies.append(["policy", "add", "src", far, "dst", near, "dir", direction, "tmpl", "src", theirs, "dst", ours,
-                             *template])
-        self.lab.xfrm(["policy", "flush"], ["state", "flush"], [*self.away.xfrm(request), *words],
-                      [*self.home.xfrm(request), *words], *policies)
+        self.lab.install(self.away, self.home, request, words)
         self.inner_family, self.outer_family = inner, outer
 
     def sent(self, size=100, **fields):
