@@ -107,13 +107,17 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], path: "Perf/Bench", swiftSettings: dpdk),
 
-    .testTarget(name: "WireTests", dependencies: ["Wire"]),
-    .testTarget(name: "EnginesTests", dependencies: ["Engines"]),
-    .testTarget(name: "IPsecTests", dependencies: ["IPsec"]),
-    .testTarget(name: "RoutingTests", dependencies: ["Routing"]),
-    .testTarget(name: "DPDKTests", dependencies: ["DPDK"], swiftSettings: dpdk),
-    .testTarget(name: "DataPlaneTests", dependencies: ["DataPlane"], exclude: ["Vectors"], swiftSettings: dpdk),
-    .testTarget(name: "KeyManagementTests", dependencies: ["KeyManagement", "CLinux", "Engines", "IPsec", "Wire"]),
+    // Random numbers of tests, from a printed seed.
+    .target(name: "SeededRandom", path: "Tests/SeededRandom"),
+    .testTarget(name: "WireTests", dependencies: ["SeededRandom", "Wire"]),
+    .testTarget(name: "EnginesTests", dependencies: ["SeededRandom", "Engines"]),
+    .testTarget(name: "IPsecTests", dependencies: ["SeededRandom", "IPsec"]),
+    .testTarget(name: "RoutingTests", dependencies: ["SeededRandom", "Routing"]),
+    .testTarget(name: "DPDKTests", dependencies: ["SeededRandom", "DPDK"], swiftSettings: dpdk),
+    .testTarget(
+      name: "DataPlaneTests", dependencies: ["SeededRandom", "DataPlane"], exclude: ["Vectors"], swiftSettings: dpdk),
+    .testTarget(
+      name: "KeyManagementTests", dependencies: ["SeededRandom", "KeyManagement", "CLinux", "Engines", "IPsec", "Wire"]),
     .testTarget(name: "ConfigurationTests", dependencies: ["ConfigurationFiles"], exclude: ["Golden"]),
     .testTarget(
       name: "IKEControlTests", dependencies: ["IKEControl", "ConfigurationFiles", "Engines", "IPsec", "Wire"]),
@@ -122,7 +126,9 @@ let package = Package(
       name: "ControlAPITesting", dependencies: ["ControlAPI", "IKEControl", "Wire", "Engines", "IPsec"],
       path: "Tests/ControlAPITesting"),
     .testTarget(name: "ControlAPITests", dependencies: ["ControlAPI", "ControlAPITesting"]),
-    .testTarget(name: "ControlPlaneTests", dependencies: ["ControlPlane", "ControlAPITesting"], swiftSettings: dpdk),
+    .testTarget(
+      name: "ControlPlaneTests", dependencies: ["SeededRandom", "ControlPlane", "ControlAPITesting"],
+      swiftSettings: dpdk),
     .testTarget(
       name: "gwctlTests",
       dependencies: ["gwctl", "ControlAPI", "ControlPlane", "ControlAPITesting", "ConfigurationFiles", "IKEControl"],
@@ -144,7 +150,7 @@ if let fuzzer = Context.environment["GW_FUZZ"], !fuzzer.isEmpty {
       name: "gwfuzz",
       dependencies: [
         "CFuzzer", "CDPDK", "CLayout", "COpenSSL", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane",
-        "KeyManagement", "ConfigurationFiles", "IKEControl",
+        "KeyManagement", "ConfigurationFiles", "IKEControl", "SeededRandom",
       ],
       path: "Tests",
       sources: ["Fuzz/Sources"] + ["TestEAL", "TestGateway", "Pair", "Packets"].map { "DataPlaneTests/\($0).swift" },

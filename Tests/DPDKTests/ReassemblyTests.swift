@@ -1,5 +1,6 @@
 import CDPDK
 import Foundation
+import SeededRandom
 import Testing
 import Wire
 
@@ -111,7 +112,7 @@ extension DPDKTests {
       let pool = try TestEAL.pool("fragbad", capacity: 1023)
       let table = try #require(cdpdk_reassembly_create(16, 1_000_000, -1))
       let seed = UInt64.random(in: 0...UInt64.max)
-      var random = SplitMix(state: seed)
+      var random = SeededGenerator(seed: seed)
       var now: UInt64 = 10_000_000
       for _ in 0..<50_000 {
         now += random.next() % 20_000
@@ -142,17 +143,5 @@ extension DPDKTests {
       #expect(pool.inUse == 0, "seed \(seed)")
       pool.free()
     }
-  }
-}
-
-struct SplitMix {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
-    return z ^ z >> 31
   }
 }

@@ -1,6 +1,7 @@
 import Engines
 import Foundation
 import IPsec
+import SeededRandom
 import Testing
 import Wire
 

@@ -3,6 +3,7 @@ import DPDK
 import Engines
 import Foundation
 import IPsec
+import SeededRandom
 import Synchronization
 import Testing
 

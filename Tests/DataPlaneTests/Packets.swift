@@ -1,28 +1,7 @@
-import Foundation
+import SeededRandom
 import Wire
 
-/// SplitMix64: repeatable random numbers from a printed seed.
-struct SeededGenerator: RandomNumberGenerator {
-  let seed: UInt64
-  private var state: UInt64
-
-  init(
-    seed: UInt64 = ProcessInfo.processInfo.environment["GW_TEST_SEED"].flatMap(UInt64.init) ?? .random(in: 1...99999)
-  ) {
-    self.seed = seed
-    state = seed
-  }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
-  }
-
-  mutating func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) } }
-
+extension SeededGenerator {
   /// Half of it text that repeats itself.
   mutating func content(_ count: Int) -> [UInt8] {
     if Bool.random(using: &self) { return bytes(count) }

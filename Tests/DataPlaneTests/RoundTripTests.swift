@@ -1,6 +1,7 @@
 import CLayout
 import Engines
 import IPsec
+import SeededRandom
 import Testing
 import Wire
 

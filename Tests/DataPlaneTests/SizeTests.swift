@@ -1,5 +1,6 @@
 import Engines
 import IPsec
+import SeededRandom
 import Testing
 import Wire
 

@@ -1,4 +1,5 @@
 import CCrypto
+import SeededRandom
 import Testing
 
 @testable import Engines
@@ -81,7 +82,7 @@ import Testing
   /// Any pick, several SAs, all sizes in one burst: as one engine would do it, and jobs given back as they came.
   @Test func splitSessionsDoWhatOneEngineDoes() throws {
     let seed = UInt64.random(in: 0...UInt64.max)
-    var random = SeededGenerator(seed)
+    var random = SeededGenerator(seed: seed)
     for transform in [Transforms.make(.aesGCM16, 20), Transforms.make(.aesCBC, 32, .hmacSHA256, 32)] {
       let fast = try #require(IPsecMBEngine())
       for pick in [[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 1, 0]] {

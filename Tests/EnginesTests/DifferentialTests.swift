@@ -1,3 +1,4 @@
+import SeededRandom
 import Testing
 
 @testable import Engines
@@ -24,7 +25,7 @@ import Testing
   private func compare(
     _ transform: CryptoTransform, _ engine: any CryptoEngine, seed: UInt64, isLarge: Bool
   ) throws -> String? {
-    var random = SeededGenerator(seed)
+    var random = SeededGenerator(seed: seed)
     let associations = (0..<Int.random(in: 1...6, using: &random)).map { _ in
       Transforms.make(
         transform.encryption, transform.encryptionKey.count, transform.authentication,
@@ -67,7 +68,7 @@ import Testing
     guard transform.icvLength > 0 else { return }
     let seed = UInt64.random(in: 0...UInt64.max)
     for engine in Self.engines + [OpenSSLEngine()] where engine.supports(transform) {
-      var random = SeededGenerator(seed)
+      var random = SeededGenerator(seed: seed)
       let seal = try engine.makeSession(transform, direction: .seal, workers: 1)
       let open = try engine.makeSession(transform, direction: .open, workers: 1)
       defer {

@@ -1,5 +1,6 @@
 import CCrypto
 import COpenSSL
+import SeededRandom
 import Testing
 
 @testable import Engines
@@ -78,7 +79,7 @@ import Testing
 
   @Test func ccmAsWrittenOut() throws {
     let seed = UInt64.random(in: 0...UInt64.max)
-    var random = SeededGenerator(seed)
+    var random = SeededGenerator(seed: seed)
     for encryption in [EncryptionAlgorithm.aesCCM16, .aesCCM12, .aesCCM8] {
       for keyLength in encryption.keyLengths {
         let transform = Transforms.make(encryption, keyLength)

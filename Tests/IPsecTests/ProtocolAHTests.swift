@@ -1,5 +1,6 @@
 import CLayout
 import Engines
+import SeededRandom
 import Testing
 import Wire
 

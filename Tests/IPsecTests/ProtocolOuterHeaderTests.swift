@@ -1,4 +1,5 @@
 import CLayout
+import SeededRandom
 import Testing
 import Wire
 

@@ -1,5 +1,6 @@
 import CLayout
 import Foundation
+import SeededRandom
 import Synchronization
 import Testing
 

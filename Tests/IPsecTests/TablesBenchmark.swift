@@ -1,6 +1,7 @@
 import CLayout
 import Engines
 import Foundation
+import SeededRandom
 import Testing
 import Wire
 

@@ -1,4 +1,5 @@
 import Foundation
+import SeededRandom
 import Testing
 
 @testable import IPsec
@@ -7,18 +8,6 @@ import Testing
 /// Hostile input to both codecs: never a trap, an answer where one is due, no change on refusal. `GW_FUZZ_SEED` runs one
 /// seed again, `GW_FUZZ_ROUNDS` runs longer.
 struct FuzzTests {
-  /// SplitMix64.
-  struct Generator: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-      state &+= 0x9e37_79b9_7f4a_7c15
-      var z = state
-      z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-      z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-      return z ^ (z >> 31)
-    }
-  }
-
   private static let environment = ProcessInfo.processInfo.environment
   private static let seed = environment["GW_FUZZ_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
   private static let rounds = environment["GW_FUZZ_ROUNDS"].flatMap { Int($0) } ?? 3000
@@ -94,7 +83,7 @@ struct FuzzTests {
     }
   }
 
-  private func mutate(_ message: [UInt8], _ generator: inout Generator) -> [UInt8] {
+  private func mutate(_ message: [UInt8], _ generator: inout SeededGenerator) -> [UInt8] {
     var bytes = message
     for _ in 0..<Int.random(in: 1...4, using: &generator) {
       guard !bytes.isEmpty else { break }
@@ -116,7 +105,7 @@ struct FuzzTests {
 
   @Test func xfrm() {
     print("XFRM fuzz seed \(Self.seed)")
-    var generator = Generator(state: Self.seed)
+    var generator = SeededGenerator(seed: Self.seed)
     let probe = XFRMProbe()
     for _ in 0..<Self.rounds {
       if probe.store.sas.count > 64 { probe.store.sas = [:] }
@@ -133,7 +122,7 @@ struct FuzzTests {
 
   @Test(arguments: PFKeyDialect.allCases) func pfkey(_ dialect: PFKeyDialect) {
     print("PF_KEY fuzz seed \(Self.seed)")
-    var generator = Generator(state: Self.seed)
+    var generator = SeededGenerator(seed: Self.seed)
     let probe = PFKeyProbe()
     probe.greet(dialect)
     for _ in 0..<Self.rounds {

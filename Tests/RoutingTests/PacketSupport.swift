@@ -1,3 +1,4 @@
+import SeededRandom
 import Wire
 
 /// Packets for tests, built byte by byte.

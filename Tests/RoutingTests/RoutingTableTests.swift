@@ -1,4 +1,5 @@
 import IPsec
+import SeededRandom
 import Testing
 import Wire
 

@@ -1,28 +1,6 @@
 import IPsec
+import SeededRandom
 import Wire
-
-/// A generator whose run can be repeated from the printed seed.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  /// SplitMix64.
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
-    return z ^ z >> 31
-  }
-
-  /// A new seed, printed so that a failure can be repeated.
-  static func printed(_ name: String) -> SeededGenerator {
-    let seed = UInt64.random(in: 0...UInt64.max)
-    print("\(name): seed \(seed)")
-    return SeededGenerator(seed: seed)
-  }
-}
 
 /// Frees only when told to: shows what a reader could still hold.
 final class HeldReclaimer: Reclaimer {

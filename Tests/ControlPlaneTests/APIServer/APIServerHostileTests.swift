@@ -2,6 +2,7 @@ import ControlAPI
 import ControlAPITesting
 import Foundation
 import Glibc
+import SeededRandom
 import Testing
 
 @testable import ControlPlane
@@ -51,7 +52,7 @@ import Testing
     try await ServerFixture.with { fixture async throws in
       let seed = UInt64.random(in: 0...UInt64.max)
       print("seed \(seed)")
-      var random = SplitMix(state: seed)
+      var random = SeededGenerator(seed: seed)
       for round in 0..<50 {
         let descriptor = try #require(connect(fixture.path))
         var bytes = (0..<Int.random(in: 1...4096, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random)
@@ -102,17 +103,5 @@ import Testing
       }
     }
     return result == 0 ? descriptor : nil
-  }
-}
-
-/// Steele, Lea and Flood's SplitMix64.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
-    return z ^ z >> 31
   }
 }
