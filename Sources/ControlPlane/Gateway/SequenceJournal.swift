@@ -1,5 +1,6 @@
 import COpenSSL
 import Foundation
+import IKEControl
 import IPsec
 
 /// Sequence numbers of SAs with static keys, across restarts. A peer refuses what is behind its replay window, and a
@@ -100,19 +101,8 @@ final class SequenceJournal {
 
   private func write() throws {
     let lines = stored.map { "\($0.key) \($0.value.isOutbound ? "out" : "in") \($0.value.value)\n" }.joined()
-    let temporary = path + ".new"
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else { throw GatewayError.file(temporary, String(cString: strerror(errno))) }
-    defer { close(descriptor) }
-    let bytes = Array(lines.utf8)
-    var written = 0
-    while written < bytes.count {
-      let count = bytes[written...].withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
-      guard count > 0 else { throw GatewayError.file(temporary, String(cString: strerror(errno))) }
-      written += count
-    }
-    guard fdatasync(descriptor) == 0, rename(temporary, path) == 0 else {
-      throw GatewayError.file(path, String(cString: strerror(errno)))
+    do { try PrivateFile.write(lines, to: path, isSynced: true) } catch {
+      throw GatewayError.file(error.path, error.reason)
     }
   }
 

@@ -18,6 +18,8 @@ final class IKEAgentThread {
   private var isWaiting = false
   /// The process that has been given what iked.conf says, and that text.
   private var iked: (process: pid_t, text: String)?
+  /// The file as it was written last.
+  private var ikedFile: (path: String, text: String)?
   private let hostname = IKEHost.name
   private static let firstPause = Duration.milliseconds(250)
   private static let longestPause = Duration.seconds(4)
@@ -165,7 +167,7 @@ final class IKEAgentThread {
     let text = configuration.text(showsKeys: true)
     let ikectl = Ikectl(socketPath: order.settings.daemon.control)
     do {
-      try PrivateFile.write(text, to: order.settings.ikedFile)
+      try writeIkedFile(text, order.settings.ikedFile)
       let process = try ikectl.process() ?? 0
       if iked?.process != process || iked?.text != text {
         // iked ends the SAs of policies that are gone. A file without any it refuses.
@@ -192,6 +194,13 @@ final class IKEAgentThread {
       agent.report(generation: order.generation, waitingFor: "\(error)", connections: statuses(.waiting))
     }
     wait(.now + .seconds(2))
+  }
+
+  /// Where it is not there as it should be.
+  private func writeIkedFile(_ text: String, _ path: String) throws(PrivateFile.Failure) {
+    if let ikedFile, ikedFile == (path, text), access(path, F_OK) == 0 { return }
+    try PrivateFile.write(text, to: path)
+    ikedFile = (path, text)
   }
 
   // MARK: Waiting
