@@ -20,14 +20,15 @@ final class BufferPools: @unchecked Sendable {
     let capacity = Mempool.capacity(
       ports: configuration.ports.count, queues: 2 * workers, descriptors: 1024, workers: workers, reserve: 4096)
     let mtu = configuration.ports.map(\.mtu).max() ?? 1500
-    let pool = try Mempool(name: "gw-buffers-\(socket)", capacity: capacity, mtu: mtu, socket: socket)
+    let pool = try Mempool(
+      name: "\(configuration.name)-buffers-\(socket)", capacity: capacity, mtu: mtu, socket: socket)
     pools[socket] = pool
     return pool
   }
 
   func jumbo() throws -> Mempool {
     if let jumboPool { return jumboPool }
-    let pool = try Mempool(name: "gw-jumbo", capacity: 1023, mtu: 9600)
+    let pool = try Mempool(name: "\(configuration.name)-jumbo", capacity: 1023, mtu: 9600)
     jumboPool = pool
     return pool
   }

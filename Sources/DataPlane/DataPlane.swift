@@ -29,7 +29,7 @@ public final class DataPlane: @unchecked Sendable {
   public let shared: UnsafeMutablePointer<SharedState>
   public let host: HostPath
 
-  private let eal: EAL
+  private let lcores: [Lcore]
   private let quiescence: QuiescentState
   private let pools: BufferPools
   private let memory: [WorkerMemory]
@@ -37,13 +37,16 @@ public final class DataPlane: @unchecked Sendable {
   private var isRunning = false
 
   /// Opens every port and lays out the workers; nothing runs before `start`. On an error what was opened is closed.
+  /// `lcores`: where the workers run; nil: on all that EAL has.
   public init(
-    _ configuration: DataPlaneConfiguration, eal: EAL, quiescence: QuiescentState, tables: DataPlaneTables
+    _ configuration: DataPlaneConfiguration, eal: EAL, quiescence: QuiescentState, tables: DataPlaneTables,
+    lcores: [Lcore]? = nil
   ) throws {
     self.configuration = configuration
-    self.eal = eal
     self.quiescence = quiescence
-    let workers = eal.workers.count
+    let lcores = lcores ?? eal.workers
+    self.lcores = lcores
+    let workers = lcores.count
     let pools = BufferPools(configuration, workers: workers)
     self.pools = pools
     ports = try Self.openPorts(configuration, workers: workers, pools: pools)
@@ -52,12 +55,13 @@ public final class DataPlane: @unchecked Sendable {
       host = try HostPath(configuration, ports: ports, plan: plan, workers: workers, pools: pools)
       shared = .allocate(capacity: 1)
       shared.initialize(to: SharedState())
-      let handoffs = try Self.makeHandoffs(ports, plan: plan, workers: workers)
+      let handoffs = try Self.makeHandoffs(configuration, ports, plan: plan, workers: workers)
       let context = WorkerMemory.Context(
         configuration: configuration, tables: tables, shared: shared, ports: ports, plan: plan, handoffs: handoffs,
-        bursts: workers > 1 ? try MbufRing(name: "gw-bursts", capacity: 127, mode: []) : nil, host: host, pools: pools)
+        bursts: workers > 1 ? try MbufRing(name: "\(configuration.name)-bursts", capacity: 127, mode: []) : nil,
+        host: host, pools: pools)
       var memory: [WorkerMemory] = []
-      for lcore in eal.workers { memory.append(try WorkerMemory(id: memory.count, lcore: lcore, context)) }
+      for lcore in lcores { memory.append(try WorkerMemory(id: memory.count, lcore: lcore, context)) }
       self.memory = memory
     } catch {
       for port in ports { port.close() }
@@ -95,10 +99,13 @@ public final class DataPlane: @unchecked Sendable {
   }
 
   /// For each port with fewer TX queues than workers: the ring to the worker that has one.
-  private static func makeHandoffs(_ ports: [EthernetPort], plan: QueuePlan, workers: Int) throws -> [MbufRing?] {
+  private static func makeHandoffs(
+    _ configuration: DataPlaneConfiguration, _ ports: [EthernetPort], plan: QueuePlan, workers: Int
+  ) throws -> [MbufRing?] {
     try ports.enumerated().map { index, port in
       guard plan.needsHandoff(port: index) else { return nil }
-      return try MbufRing(name: "gw-handoff-\(index)", capacity: 1024, mode: [.singleConsumer], socket: port.socket)
+      return try MbufRing(
+        name: "\(configuration.name)-handoff-\(index)", capacity: 1024, mode: [.singleConsumer], socket: port.socket)
     }
   }
 
@@ -108,15 +115,31 @@ public final class DataPlane: @unchecked Sendable {
   public func start() throws {
     for port in ports { try port.start() }
     try host.start()
-    for (index, lcore) in eal.workers.enumerated() { try lcore.launch(workerMain, jobs + index) }
+    for (index, lcore) in lcores.enumerated() { try lcore.launch(workerMain, jobs + index) }
     isRunning = true
+  }
+
+  /// Starts gateways of one worker each, made for the same lcore, which gives each of them a round in turn until one is
+  /// told to stop. What a measurement through two gateways needs where cores are few.
+  public static func startInTurn(_ gateways: [DataPlane]) throws {
+    precondition(!gateways.isEmpty && gateways.allSatisfy { $0.lcores == gateways[0].lcores && $0.lcores.count == 1 })
+    let turns = UnsafeMutablePointer<WorkerTurns>.allocate(capacity: 1)
+    let jobs = UnsafeMutablePointer<WorkerJob>.allocate(capacity: gateways.count)
+    for (index, gateway) in gateways.enumerated() {
+      (jobs + index).initialize(to: gateway.jobs[0])
+      for port in gateway.ports { try port.start() }
+      try gateway.host.start()
+      gateway.isRunning = true
+    }
+    turns.initialize(to: WorkerTurns(jobs: jobs, count: gateways.count))
+    try gateways[0].lcores[0].launch(workerTurnsMain, turns)
   }
 
   /// In order: workers finish their round and send what they hold, the host path closes its TAPs, ports close.
   public func stop() {
     if isRunning {
       shared.pointee.stop.store(true, ordering: .relaxed)
-      for lcore in eal.workers { _ = lcore.wait(seconds: 10) }
+      for lcore in lcores { _ = lcore.wait(seconds: 10) }
     }
     host.stop()
     for port in ports { port.close() }

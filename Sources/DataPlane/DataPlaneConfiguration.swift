@@ -26,6 +26,8 @@ public struct DataPlaneConfiguration: Sendable {
   }
 
   public var ports: [Port]
+  /// Begins the names of its pools and rings, at most 8 bytes: its own where a process has several data planes.
+  public var name = "gw"
   /// The most packets a worker takes at once, 32...256.
   public var burst = 32
   public var sleepsWhenIdle = false

@@ -38,7 +38,7 @@ public final class HostPath: @unchecked Sendable {
     queue = NeighborQueue(
       perNeighbor: configuration.waitingPerNeighbor, inAll: configuration.waitingInAll)
     workerOfPort = ports.indices.map(plan.hostWorker(port:))
-    waiting = try MbufRing(name: "gw-waiting", capacity: 1024, mode: [.singleConsumer])
+    waiting = try MbufRing(name: "\(configuration.name)-waiting", capacity: 1024, mode: [.singleConsumer])
     var taps: [TapDevice?] = []
     for (index, port) in configuration.ports.enumerated() {
       guard port.hasHost else {
@@ -52,10 +52,13 @@ public final class HostPath: @unchecked Sendable {
     }
     self.taps = taps
     fromPorts = try taps.enumerated().map { index, tap in
-      try tap.map { _ in try MbufRing(name: "gw-host-\(index)", capacity: 1024, mode: [.singleConsumer]) }
+      try tap.map { _ in
+        try MbufRing(name: "\(configuration.name)-host-\(index)", capacity: 1024, mode: [.singleConsumer])
+      }
     }
     toWorkers = try (0..<workers).map {
-      try MbufRing(name: "gw-kernel-\($0)", capacity: 1024, mode: [.singleProducer, .singleConsumer])
+      try MbufRing(
+        name: "\(configuration.name)-kernel-\($0)", capacity: 1024, mode: [.singleProducer, .singleConsumer])
     }
   }
 
