@@ -1,9 +1,11 @@
 """What the tests with key daemons share: two gateways without rules of their own, a charon on each."""
 
+import os
+import shutil
 import time
 
 from lab.charon import Charon, connection
-from lab.namespace import wait_for
+from lab.namespace import run, wait_for
 from lab.topology import GW1, GW2, HOST1, HOST2, LAN1, LAN2, TwoGateways, ping
 from support import EndToEndTest
 
@@ -39,6 +41,8 @@ class KeyingTest(EndToEndTest):
         except Exception as error:
             for daemon in self.daemons:
                 error.add_note(daemon.log_tail())
+            for gateway in filter(lambda gateway: gateway.is_running, (self.lab.gw1, self.lab.gw2)):
+                error.add_note(f"{gateway.name} dropped {gateway.drops()}\n{gateway.gwctl('show', 'sa', '-v').stdout}")
             raise
 
     def add(self, daemon):
@@ -97,3 +101,29 @@ class CharonPairTest(KeyingTest):
     def ends(self, side):
         here, there = ((GW1, LAN1), (GW2, LAN2)) if side == 1 else ((GW2, LAN2), (GW1, LAN1))
         return {"local": here[0], "remote": there[0], "local_ts": here[1], "remote_ts": there[1]}
+
+
+def make_certificates(lab, only=None):
+    """An authority and a certificate for each gateway, ECDSA on P-256, in the folders beside swanctl.conf. `only` this
+    gateway gets its from a new authority that the other does not know."""
+    authority = lab.folder / "authority"
+    shutil.rmtree(authority, ignore_errors=True)
+    authority.mkdir()
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    run("openssl", "req", "-x509", *new_key, "-days", 2, "-subj", "/CN=authority of the lab",
+        "-keyout", authority / "ca.key", "-out", authority / "ca.crt")
+    for gateway in (lab.gw1, lab.gw2):
+        if only not in (None, gateway.name):
+            continue
+        folder, name = gateway.folder / "charon", f"{gateway.name}.example"
+        for kind in ("x509ca", "x509", "private"):
+            shutil.rmtree(folder / kind, ignore_errors=True)
+            (folder / kind).mkdir(parents=True)
+        shutil.copy(authority / "ca.crt", folder / "x509ca" / "ca.crt")
+        key = folder / "private" / f"{gateway.name}.key"
+        run("openssl", "req", *new_key, "-subj", f"/CN={name}", "-keyout", key, "-out", authority / "request")
+        os.chmod(key, 0o600)
+        (authority / "extensions").write_text(f"subjectAltName=DNS:{name}\n", encoding="ascii")
+        run("openssl", "x509", "-req", "-days", 2, "-in", authority / "request", "-CA", authority / "ca.crt",
+            "-CAkey", authority / "ca.key", "-CAcreateserial", "-extfile", authority / "extensions",
+            "-out", folder / "x509" / f"{gateway.name}.crt")

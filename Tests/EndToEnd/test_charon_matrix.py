@@ -2,13 +2,12 @@
 start and close actions, a peer's death."""
 
 import os
-import shutil
 import socket
 import struct
 
-from keying import CharonPairTest
+from keying import CharonPairTest, make_certificates
 from lab.capture import Capture, count_packets
-from lab.namespace import run, wait_for
+from lab.namespace import wait_for
 from lab.topology import (GW1, GW1_V6, GW2, GW2_V6, HOST1_V6, HOST2_V6, LAN1, LAN1_V6, LAN2, LAN2_V6, ROUTER2,
                           ping)
 
@@ -228,29 +227,3 @@ def forget_connections(space):
         code = struct.unpack_from("=i", netlink.recv(4096), 16)[0]
         if code:
             raise OSError(-code, os.strerror(-code))
-
-
-def make_certificates(lab, only=None):
-    """An authority and a certificate for each gateway, ECDSA on P-256, in the folders beside swanctl.conf. `only` this
-    gateway gets its from a new authority that the other does not know."""
-    authority = lab.folder / "authority"
-    shutil.rmtree(authority, ignore_errors=True)
-    authority.mkdir()
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    run("openssl", "req", "-x509", *new_key, "-days", 2, "-subj", "/CN=authority of the lab",
-        "-keyout", authority / "ca.key", "-out", authority / "ca.crt")
-    for gateway in (lab.gw1, lab.gw2):
-        if only not in (None, gateway.name):
-            continue
-        folder, name = gateway.folder / "charon", f"{gateway.name}.example"
-        for kind in ("x509ca", "x509", "private"):
-            shutil.rmtree(folder / kind, ignore_errors=True)
-            (folder / kind).mkdir(parents=True)
-        shutil.copy(authority / "ca.crt", folder / "x509ca" / "ca.crt")
-        key = folder / "private" / f"{gateway.name}.key"
-        run("openssl", "req", *new_key, "-subj", f"/CN={name}", "-keyout", key, "-out", authority / "request")
-        os.chmod(key, 0o600)
-        (authority / "extensions").write_text(f"subjectAltName=DNS:{name}\n", encoding="ascii")
-        run("openssl", "x509", "-req", "-days", 2, "-in", authority / "request", "-CA", authority / "ca.crt",
-            "-CAkey", authority / "ca.key", "-CAcreateserial", "-extfile", authority / "extensions",
-            "-out", folder / "x509" / f"{gateway.name}.crt")
