@@ -37,6 +37,12 @@ class Streams:
             end.stdin.close()
             end.stdout.close()
 
+    def stop(self):
+        """Before the seconds are over: nothing more is sent."""
+        for end in self.ends:
+            end.stdin.write("stop\n")
+            end.stdin.flush()
+
     def running(self):
         return any(end.poll() is None for end in self.ends)
 

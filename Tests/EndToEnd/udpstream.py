@@ -4,7 +4,8 @@
 usage: udpstream.py LOCAL REMOTE PORT PACKETS_PER_SECOND SECONDS      prints a line of JSON at the end
 
 The other end is the same program with the addresses exchanged. It begins to send when it is told so by a line on its
-standard input, and listens for two seconds after its last packet and for as long as something comes.
+standard input, ends sooner at a second line, and listens for two seconds after its last packet and for as long as
+something comes.
 """
 
 import json
@@ -20,20 +21,20 @@ HEADER = struct.Struct("!QQ")
 SIZES = (64, 200, 512, 1000, 1300)
 
 
-def send(made, remote, rate, seconds, result):
+def send(made, remote, rate, seconds, result, stopped):
     began = time.monotonic()
     number = 0
     total = int(rate * seconds)
     padding = bytes(max(SIZES))
-    while number < total:
+    while number < total and not stopped.is_set():
         due = min(total, int((time.monotonic() - began) * rate) + 1)
         # After a pause, not everything at once: queues on the way are of finite length.
         for number in range(number, min(due, number + 64)):
             size = SIZES[number % len(SIZES)] - HEADER.size
             made.sendto(HEADER.pack(number, time.monotonic_ns()) + padding[:size], remote)
-        number += 1
+            number += 1
         time.sleep(0.002)
-    result["sent"] = total
+    result["sent"] = number
 
 
 def counters():
@@ -66,15 +67,19 @@ def main():
     print("ready", flush=True)
     result = {}
     sys.stdin.readline()
-    sender = threading.Thread(target=send, args=(made, (remote, port), rate, seconds, result))
+    stopped = threading.Event()
+    sender = threading.Thread(target=send, args=(made, (remote, port), rate, seconds, result, stopped))
     sender.start()
+    # A closed input is no word to stop.
+    threading.Thread(target=lambda: sys.stdin.readline() and stopped.set(), daemon=True).start()
     seen = bytearray(rate * seconds)
-    duplicates, stray, slowest, last = [], 0, 0, time.monotonic()
+    duplicates, stray, slowest, last, gap, highest = [], 0, 0, time.monotonic(), 0, -1
     while sender.is_alive() or time.monotonic() - last < 2:
         if not select.select([made], [], [], 0.2)[0]:
             continue
         packet = made.recv(2048)
-        last = time.monotonic()
+        now = time.monotonic()
+        gap, last = max(gap, now - last if highest >= 0 else 0), now
         number, at = HEADER.unpack_from(packet)
         if number >= len(seen):
             stray += 1
@@ -82,10 +87,12 @@ def main():
             duplicates.append(number)
         else:
             seen[number] = 1
+            highest = max(highest, number)
             slowest = max(slowest, time.monotonic_ns() - at)
     sender.join()
-    missing = [number for number, value in enumerate(seen) if not value]
-    result.update(received=len(seen) - len(missing), missing=ranges(missing), duplicates=ranges(duplicates), stray=stray,
+    # What of the end is missing shows by comparison with what the other end has sent.
+    missing = [number for number in range(highest) if not seen[number]]
+    result.update(received=sum(seen), longest_gap_ms=round(gap * 1e3, 1), missing=ranges(missing), duplicates=ranges(duplicates), stray=stray,
                   slowest_ms=round(slowest / 1e6, 1),
                   kernel={name: value - before[name] for name, value in counters().items()})
     print(json.dumps(result), flush=True)
