@@ -14,10 +14,12 @@ PLUGINS = ("nonce aes sha1 sha2 hmac kdf gcm xcbc gmp openssl random x509 pubkey
 class Charon:
     """One charon in a gateway's namespace: its settings, log and VICI socket lie in the gateway's folder."""
 
-    def __init__(self, gateway, settings=""):
-        """`settings`: more of strongswan.conf's, within charon-systemd."""
+    def __init__(self, gateway, settings="", plugins=PLUGINS, has_shim=True):
+        """`settings`: more of strongswan.conf's, within charon-systemd. Without the shim it keys who its plugins say."""
         self.gateway = gateway
         self.more_settings = settings
+        self.plugins = plugins
+        self.has_shim = has_shim
         self.folder = pathlib.Path(gateway.folder) / "charon"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "charon.log"
@@ -31,7 +33,7 @@ class Charon:
     def start(self):
         self.settings.write_text(f"""
 charon-systemd {{
-  load = {PLUGINS}
+  load = {self.plugins}
   install_routes = no
   retransmit_tries = 3
   retransmit_timeout = 1.0
@@ -46,11 +48,11 @@ charon-systemd {{
 include {self.folder}/debug*.conf
 """, encoding="ascii")
         self.vici.unlink(missing_ok=True)
-        shim = program("libikeshim.so")
+        shim = [f"LD_PRELOAD={program('libikeshim.so')}", f"GW_RUN_DIR={self.gateway.run_dir}"] if self.has_shim else []
         with open(self.folder / "output", "ab") as output:
             self.process = self.gateway.space.popen(
-                "env", f"LD_PRELOAD={shim}", f"GW_RUN_DIR={self.gateway.run_dir}", "/usr/sbin/charon-systemd",
-                env=self.environment(), stdout=output, stderr=subprocess.STDOUT)
+                "env", *shim, "/usr/sbin/charon-systemd", env=self.environment(), stdout=output,
+                stderr=subprocess.STDOUT)
         wait_for(self._answers, 20, f"{self.gateway.name}: charon answers")
         return self
 

@@ -107,9 +107,10 @@ class Gateway:
     # Configuration
 
     def write_config(self):
-        lines = ['eal: ["--no-pci"]', "hugepages: false", f"workers: {self.workers}", "idle: sleep",
+        lines = ['eal: ["--no-pci"]', "hugepages: false", f"workers: {self.workers}",
                  f"state-dir: {self.folder}/state"]
-        settings = {"ike": f'{{daemon: charon, vici: "{self.folder}/charon/vici.sock", '
+        settings = {"idle": "sleep",
+                    "ike": f'{{daemon: charon, vici: "{self.folder}/charon/vici.sock", '
                            f'credentials: "{self.folder}/ike"}}', **self.settings}
         # FOLDER in a setting is the gateway's own.
         lines += [f"{key}: {value}".replace("FOLDER", str(self.folder)) for key, value in settings.items()]
