@@ -98,7 +98,7 @@ class Quickstart:
         with Capture(self.lab.inet, "to-gw1", path):
             self.answered = 0
             for space, address in ((self.lab.lan1, HOST2), (self.lab.lan2, HOST1)):
-                sent, answered = ping(space, address, "-p", PATTERN.hex(), count=20, interval=0.1)
+                sent, answered = ping(space, address, count=20, interval=0.1, pattern=PATTERN)
                 say(f"{space.name.removeprefix(PREFIX)} -> {address}: {sent} sent, {answered} answered")
                 if sent != answered:
                     raise Failed(f"{sent - answered} of {sent} pings to {address} were not answered")

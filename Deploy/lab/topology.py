@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 
+from .echo import ping
 from .gateway import Gateway, Port, StaticSA
 from .namespace import CommandFailed, Namespace, remove_namespace, run, stop_process, veth, wait_for
 
@@ -201,17 +202,6 @@ class TwoGateways(Lab):
         """What meter() has counted: packets by name."""
         listing = json.loads(self.inet.run("nft", "-j", "list", "counters", "table", family, "wire").stdout)
         return {item["counter"]["name"]: item["counter"]["packets"] for item in listing["nftables"] if "counter" in item}
-
-
-def ping(space, destination, *options, count=5, interval=0.2, timeout=1):
-    """Sends echo requests; returns (sent, answered)."""
-    done = space.run("ping", "-n", "-q", "-c", count, "-i", interval, "-W", timeout, *options, destination, check=False,
-                     timeout=count * (interval + timeout) + 10)
-    for line in done.stdout.splitlines():
-        if "packets transmitted" in line:
-            words = line.replace(",", "").split()
-            return int(words[0]), int(words[3])
-    raise CommandFailed(f"ping {destination}: {done.stdout}{done.stderr}")
 
 
 def iperf3(client, server, address, *options, seconds=10):

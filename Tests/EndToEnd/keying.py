@@ -41,6 +41,7 @@ class KeyingTest(EndToEndTest):
         except Exception as error:
             for daemon in self.daemons:
                 error.add_note(daemon.log_tail())
+            error.add_note(f"on the wire {self.lab.metered(self.family)}")
             for gateway in filter(lambda gateway: gateway.is_running, (self.lab.gw1, self.lab.gw2)):
                 error.add_note(f"{gateway.name} dropped {gateway.drops()}\n{gateway.gwctl('show', 'sa', '-v').stdout}")
             raise

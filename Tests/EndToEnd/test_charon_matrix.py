@@ -140,7 +140,7 @@ class CharonIPv6Test(CharonPairTest):
         self.assertEqual(ping(lab.lan1, far, count=10, interval=0.05, timeout=3), (10, 10))
         self.assertEqual(ping(lab.lan2, near, count=10, interval=0.05, timeout=3), (10, 10))
         # Larger than fits one outer packet: fragments, or a path MTU that is learned.
-        self.assertEqual(ping(lab.lan1, far, "-s", 1300, count=5, interval=0.05, timeout=3), (5, 5))
+        self.assertEqual(ping(lab.lan1, far, count=5, interval=0.05, timeout=3, size=1300), (5, 5))
         for family in ("ip", "ip6"):
             self.assertEqual(lab.metered(family)["inner"], before[family]["inner"], "inner packets in clear")
         for name in ("esp_1to2", "esp_2to1"):

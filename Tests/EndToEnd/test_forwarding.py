@@ -87,7 +87,7 @@ class Forwarding(TwoGatewaysTest):
         self.assertGreaterEqual(mtu, 1400)
         self.assertLess(mtu, 1500)
         # What it says is true: that size crosses, one byte more does not.
-        self.assertEqual(ping(self.lab.lan1, HOST2, "-M", "do", "-s", str(mtu - 28), count=2), (2, 2))
+        self.assertEqual(ping(self.lab.lan1, HOST2, count=2, size=mtu - 28, dont_fragment=True), (2, 2))
         self.icmp_error(self.probe(size=mtu - 28 + 1, flags="DF"), 3, 4)
 
     def test_no_route(self):

@@ -94,8 +94,8 @@ class TunnelMixin:
         # 1500 less the outer header, ESP, the IV, the ICV; whole blocks, two bytes of which are the trailer.
         outer = 20 if self.tunnel[1] == 4 else 40
         self.assertEqual(mtu, (1500 - outer - 8 - 16 - 16) // 16 * 16 - 2)
-        self.assertEqual(ping(self.lab.lan1, self.target, "-M", "do", "-s", mtu - headers, count=2, timeout=3), (2, 2))
-        self.assertEqual(ping(self.lab.lan1, self.target, "-M", "do", "-s", mtu - headers + 1, count=1)[1], 0)
+        self.assertEqual(ping(self.lab.lan1, self.target, count=2, timeout=3, size=mtu - headers, dont_fragment=True), (2, 2))
+        self.assertEqual(ping(self.lab.lan1, self.target, count=1, size=mtu - headers + 1, dont_fragment=True)[1], 0)
 
     def test_datagrams(self):
         self.send_datagrams()

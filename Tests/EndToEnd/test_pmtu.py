@@ -46,8 +46,8 @@ class PMTUTest(EndToEndTest):
     def check_ping(self):
         self.assertEqual(wait_for(self.reported_mtu, 10, "an ICMP error with the MTU"), INNER_MTU)
         self.setUp()
-        self.assertEqual(ping(self.lab.lan1, HOST2, "-M", "do", "-s", INNER_MTU - 28, count=3), (3, 3))
-        self.assertEqual(ping(self.lab.lan1, HOST2, "-M", "do", "-s", INNER_MTU - 27, count=2)[1], 0)
+        self.assertEqual(ping(self.lab.lan1, HOST2, count=3, size=INNER_MTU - 28, dont_fragment=True), (3, 3))
+        self.assertEqual(ping(self.lab.lan1, HOST2, count=2, size=INNER_MTU - 27, dont_fragment=True)[1], 0)
 
     def check_tcp(self):
         for options in ((), ("-R",)):

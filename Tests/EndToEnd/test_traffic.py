@@ -78,8 +78,8 @@ class Traffic(TwoGatewaysTest):
         folder = self.lab.folder
         with Capture(self.lab.inet, "to-gw1", folder / "only.pcap") as first, \
                 Capture(self.lab.inet, "to-gw2", folder / "only2.pcap") as second:
-            ping(self.lab.lan1, HOST2, "-p", marker.hex(), "-s", "1000", count=10)
-            ping(self.lab.lan2, HOST1, "-p", marker.hex(), "-s", "100", count=10)
+            ping(self.lab.lan1, HOST2, count=10, size=1000, pattern=marker)
+            ping(self.lab.lan2, HOST1, count=10, size=100, pattern=marker)
         for capture in (first, second):
             self.assertEqual(count_packets(capture.path, "not esp and not arp"), 0)
             self.assertGreaterEqual(count_packets(capture.path, "esp"), 40)
