@@ -153,72 +153,60 @@ typedef struct gw_policy {
   uint8_t reserved0;
   uint16_t source_port_low, source_port_high, destination_port_low, destination_port_high;
   uint64_t rank;                /* lower wins: numeric priority, or less specific = higher */
-  uint32_t request_id;          /* of the template; 0: any */
-  uint32_t interface_id;
+  struct gw_policy *next;       /* control: the next by rank of those that differ in ranges of ports only, if at all */
   uint32_t acquire_pending;     /* worker: an ACQUIRE was asked for and not yet answered */
-  uint32_t reserved1;
-  uint64_t mark_value_mask;     /* (value : 32, mask : 32) */
+  uint8_t source_length, destination_length, family, reserved1;
+  uint32_t source4, destination4; /* IPv4: the addresses of line 2 */
   /* line 1: immutable: what an inbound SA must have to satisfy it (OpenBSD: peer, protocol, identities) */
   uint64_t peer_high, peer_low;               /* 0: any */
   uint64_t local_high, local_low;             /* 0: any */
   uint64_t identities;          /* hash of the identities asked for; 0: none */
-  struct gw_policy *next;       /* control: chain of one hash bucket, by rank */
+  uint32_t request_id;          /* of the template; 0: any */
+  uint32_t interface_id;
   uint64_t control;             /* control: the database's own handle */
   struct gw_template *templates;              /* all, innermost first, if there are several or optional ones; else NULL */
   /* line 2: immutable */
   uint64_t source_high, source_low, destination_high, destination_low;
-  uint8_t source_length, destination_length, family, reserved3[5];
-  uint64_t reserved4[3];
+  uint64_t mark_value_mask;     /* (value : 32, mask : 32) */
+  uint64_t reserved2[3];
 } gw_policy;
 _Static_assert(offsetof(gw_policy, peer_high) == 64, "line 1");
 _Static_assert(offsetof(gw_policy, source_high) == 128, "line 2");
 _Static_assert(sizeof(gw_policy) == 192, "three lines");
 _Static_assert(offsetof(gw_policy, sa) == 0, "AtomicFields");
+_Static_assert(offsetof(gw_policy, next) == 40, "AtomicFields");
 _Static_assert(offsetof(gw_policy, acquire_pending) == 48, "AtomicFields");
 
-/* One tuple of the SPD: the policies whose selectors have these prefix lengths and kinds of protocol and ports, in a hash
- * table of their own. Immutable. */
-enum gw_tuple_flag { GW_TUPLE_PROTOCOL = 1, GW_TUPLE_SOURCE_PORT = 2, GW_TUPLE_DESTINATION_PORT = 4 };
-typedef struct gw_tuple {
-  uint64_t rank;                /* no policy in it ranks before this */
-  void *index;                  /* HashIndex root */
-  uint32_t source_mask, destination_mask;     /* IPv4 */
-  uint8_t source_length, destination_length;
-  uint8_t flags;                /* enum gw_tuple_flag: what the selectors name exactly */
-  uint8_t reserved[5];
-} gw_tuple;
-_Static_assert(sizeof(gw_tuple) == 32, "two to a line");
+/* What the selectors of a cell name exactly: see SPDNode.swift. */
+enum gw_cell_flag { GW_CELL_PROTOCOL = 1, GW_CELL_SOURCE_PORT = 2, GW_CELL_DESTINATION_PORT = 4 };
 
-/* The tuples of one direction and family. Immutable but for what its hash tables hold. */
+/* The policies of one direction and family. */
 typedef struct gw_spd_view {
-  uint64_t count;               /* tuples, the best rank first */
-  gw_tuple *tuples;
-  void *sources;                /* HashIndex root: source prefix -> gw_spd_source; NULL: few tuples, visit each */
-  void *destinations;           /* HashIndex root: the destination prefixes in use */
-  struct gw_spd_row *rows;      /* source lengths, the best rank first */
-  struct gw_spd_column *columns;
-  gw_tuple **matrix;            /* [row][column][flags]; NULL where there is none */
-  uint32_t row_count, column_count;
+  void *sources;                /* control: top of the order of source addresses: SPDNode */
+  void *destinations;           /* control: top of the order of destination addresses: lengths of prefixes in use */
+  void *cells;                  /* immutable: HashIndex root */
+  uint64_t *priorities;         /* immutable; control writes the words: by source length, see SPDPriorities.swift */
+  uint64_t reserved[4];
 } gw_spd_view;
 _Static_assert(sizeof(gw_spd_view) == 64, "one line");
 
-typedef struct gw_spd_row {
-  uint64_t rank;                /* no policy with this source length ranks before this */
-  uint32_t matrix_row;
-  uint8_t length, reserved[3];
-} gw_spd_row;
+/* One source prefix of a view. Control writes the first 104 bytes with atomics, see SPDNode.swift. */
+typedef struct gw_spd_node {
+  uint64_t link;                /* its length; the longest of those that cover it */
+  uint64_t rank;                /* no policy in it ranks before this */
+  uint64_t cells;               /* how many stand here, or gw_spd_fan */
+  uint64_t cell[10];
+  uint64_t address_high, address_low;         /* the control thread's, as what follows */
+  uint32_t cell_count, prioritised;
+} gw_spd_node;
+_Static_assert(sizeof(gw_spd_node) == 128, "two lines");
+_Static_assert(offsetof(gw_spd_node, cell) == 24, "SPDNode");
 
-typedef struct gw_spd_column {
-  uint8_t length;
-  uint8_t bit;                  /* of gw_spd_source.destinations */
-  uint8_t column_of_bit;        /* beside it, by bit: the column; 64 such records stand in the array */
-  uint8_t reserved;
-} gw_spd_column;
-
-/* One source prefix: which destination lengths its policies have, by gw_tuple_flag. Control writes with atomics. */
-typedef struct gw_spd_source {
-  uint64_t destinations[8];
-} gw_spd_source;
+/* A source prefix with many cells: the destination lengths of those that stand in the table of cells, by gw_cell_flag;
+ * control writes with atomics. */
+typedef struct gw_spd_fan {
+  uint64_t low[8], high[8];
+} gw_spd_fan;
 
 /* One worker's counts of one SA or policy; written by that worker alone (relaxed stores), read by the control thread. */
 typedef struct gw_counters {

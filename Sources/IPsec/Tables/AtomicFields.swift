@@ -50,6 +50,10 @@ extension UnsafeMutablePointer where Pointee == gw_policy {
     saAtomic.pointee.store(sa, ordering: .releasing)
   }
 
+  @inlinable @inline(__always) var nextAtomic: UnsafeMutablePointer<Atomic<UnsafeMutablePointer<gw_policy>?>> {
+    atomicField(self, 40)
+  }
+
   /// Set by the worker that asks for an ACQUIRE, cleared by the control thread when it may be asked for again.
   @inlinable @inline(__always) public var acquirePendingAtomic: UnsafeMutablePointer<Atomic<UInt32>> {
     atomicField(self, 48)

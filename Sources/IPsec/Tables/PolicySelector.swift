@@ -8,6 +8,10 @@ extension gw_policy {
     (destination_high, destination_low) = selector.destination.address.halves
     source_length = selector.source.length
     destination_length = selector.destination.length
+    if selector.family == .v4 {
+      source4 = UInt32(truncatingIfNeeded: source_low)
+      destination4 = UInt32(truncatingIfNeeded: destination_low)
+    }
     family = selector.family.rawValue
     ip_protocol = selector.ipProtocol ?? 0
     any_protocol = selector.ipProtocol == nil ? 1 : 0

@@ -8,7 +8,7 @@ public final class SPD {
   private let seed = UInt64.random(in: 0...UInt64.max)
   private let reclaimer: any Reclaimer
   /// By (direction, family), as in `root`.
-  private var views: [SPDView]
+  private let views: [any SPDViewing]
   public private(set) var count = 0
   /// While a batch is open, changes are published but the generation waits.
   private var batchDepth = 0
@@ -18,14 +18,16 @@ public final class SPD {
 
   public init(reclaimer: any Reclaimer) {
     self.reclaimer = reclaimer
-    root = .allocate(byteCount: 64, alignment: 64)
-    root.initializeMemory(as: UInt64.self, repeating: 0, count: 8)
+    let bytes = SPDReader.generationOffset + 64
+    root = .allocate(byteCount: bytes, alignment: 64)
+    root.initializeMemory(as: UInt8.self, repeating: 0, count: bytes)
     atomicField(root, SPDReader.generationOffset, as: UInt32.self).pointee.store(1, ordering: .relaxed)
-    views = []
-    for slot in 0..<4 {
-      let view = SPDView(isV6: slot % 2 == 1, seed: seed, reclaimer: reclaimer)
-      views.append(view)
-      publish(view, slot)
+    let (root, seed) = (root, seed)
+    views = (0..<4).map { slot -> any SPDViewing in
+      let memory = root + slot * SPDReader.viewBytes
+      return slot % 2 == 1
+        ? SPDView<UInt128>(memory, seed: seed, reclaimer: reclaimer)
+        : SPDView<UInt32>(memory, seed: seed, reclaimer: reclaimer)
     }
   }
 
@@ -36,20 +38,17 @@ public final class SPD {
   public var generation: UInt32 { reader.generation }
 
   /// Bytes held, policies not counted.
-  public var footprint: Int { views.reduce(64) { $0 + $1.footprint } }
+  public var footprint: Int { views.reduce(SPDReader.generationOffset + 64) { $0 + $1.footprint } }
 
   public func insert(_ policy: UnsafeMutablePointer<gw_policy>) {
-    let slot = Self.slot(policy)
-    if views[slot].insert(policy) { publish(views[slot], slot) }
+    views[Self.slot(policy)].insert(policy)
     count += 1
     bump()
   }
 
   /// Unpublishes a policy; `free` runs when no worker can hold it any more. False if it is not in the table.
   public func remove(_ policy: UnsafeMutablePointer<gw_policy>, free: @escaping () -> Void = {}) -> Bool {
-    let slot = Self.slot(policy)
-    guard let (release, changed) = views[slot].remove(policy) else { return false }
-    if changed { publish(views[slot], slot) }
+    guard let release = views[Self.slot(policy)].remove(policy) else { return false }
     removed.append {
       release()
       free()
@@ -75,16 +74,11 @@ public final class SPD {
   private func bump() {
     batchIsDirty = batchDepth > 0
     guard batchDepth == 0 else { return }
+    for view in views { view.publish() }
     atomicField(root, SPDReader.generationOffset, as: UInt32.self).pointee.wrappingAdd(1, ordering: .releasing)
     let retired = removed
     removed = []
     for free in retired { reclaimer.retire(free) }
-  }
-
-  private func publish(_ view: SPDView, _ slot: Int) {
-    let old = view.layOut()
-    atomicField(root, slot * 8, as: UInt.self).pointee.store(UInt(bitPattern: view.layout), ordering: .releasing)
-    if let old { reclaimer.retire { old.deallocate() } }
   }
 
   private static func slot(_ policy: UnsafeMutablePointer<gw_policy>) -> Int {

@@ -4,13 +4,13 @@ import Synchronization
 /// The SPD as workers see it: selectors → policy. A plain value; copying is free. The memory belongs to the `SPD`,
 /// which must outlive every reader. A found policy is valid until the worker's next quiescent state.
 ///
-/// Tuple-space search: the policies of a direction and family are grouped by the lengths of their prefixes and by
-/// whether protocol and ports are named; a group, a tuple, is one hash look-up. With few tuples each is visited, in the
-/// order of the best rank in them, until none that is left can win. With many, only those are visited that can match:
-/// the destination lengths for which a prefix in use covers the packet's destination, and for each source length whose
-/// prefix covers its source the destination lengths that this very prefix is used with.
+/// A look-up finds the longest source prefix in use that covers the packet's source, and from there all others by their
+/// links, longest first, until none that is left can win. Each leads to cells, the policies of one selector but for
+/// ranges of ports: up to ten stand in the prefix's own two cache lines, with a tag of their destination; beyond that
+/// they are found in a hash table, asked only for those destination lengths that both the source prefix is used with and
+/// that cover the packet's destination.
 ///
-/// Memory: `root` points to four words, the `gw_spd_view`s of (direction, family), and to the generation.
+/// Memory: `root` points to four `gw_spd_view`s, by direction and family, and behind them to the generation.
 public struct SPDReader: @unchecked Sendable {
   @usableFromInline let root: UnsafeMutableRawPointer
   @usableFromInline let seed: UInt64
@@ -20,7 +20,8 @@ public struct SPDReader: @unchecked Sendable {
     self.seed = seed
   }
 
-  @inlinable static var generationOffset: Int { 32 }
+  @inlinable static var viewBytes: Int { 64 }
+  @inlinable static var generationOffset: Int { 4 &* viewBytes }
 
   /// Changes with every change of what `lookup` finds; read it before the look-up whose result is kept.
   @inlinable @inline(__always)
@@ -31,151 +32,183 @@ public struct SPDReader: @unchecked Sendable {
   /// The policy for a packet; nil: none. `key.family` must be 2 or 10, `key.direction` 0 or 1.
   @inlinable
   public func lookup(_ key: UnsafePointer<gw_flow_key>) -> UnsafeMutablePointer<gw_policy>? {
-    let isV6 = key.pointee.family == 10
-    let slot = Int(key.pointee.direction & 1) &* 2 &+ (isV6 ? 1 : 0)
-    let address = atomicField(root, slot &* 8, as: UInt.self).pointee.load(ordering: .acquiring)
-    let view = UnsafeMutablePointer<gw_spd_view>(bitPattern: address).unsafelyUnwrapped
-    var search = Search(seed: seed, key: key, isV6: isV6)
-    if view.pointee.sources == nil {
-      search.visitAll(view)
-    } else {
-      search.visitPossible(view)
-    }
-    return search.best
+    key.pointee.family == 10
+      ? Search<UInt128>.run(view(key), key, seed: seed) : Search<UInt32>.run(view(key), key, seed: seed)
+  }
+
+  @inlinable @inline(__always)
+  func view(_ key: UnsafePointer<gw_flow_key>) -> UnsafeMutablePointer<gw_spd_view> {
+    let slot = Int(key.pointee.direction & 1) &* 2 &+ (key.pointee.family == 10 ? 1 : 0)
+    return (root + slot &* Self.viewBytes).assumingMemoryBound(to: gw_spd_view.self)
   }
 
   /// One look-up under way.
   @usableFromInline
-  struct Search {
-    @usableFromInline let seed: UInt64
+  struct Search<Key: PrefixKey> {
+    @usableFromInline let view: UnsafeMutablePointer<gw_spd_view>
     @usableFromInline let key: UnsafePointer<gw_flow_key>
-    @usableFromInline let isV6: Bool
+    @usableFromInline let seed: UInt64
+    @usableFromInline let source: Key
+    @usableFromInline let destination: Key
     @usableFromInline var best: UnsafeMutablePointer<gw_policy>?
     @usableFromInline var bestRank = UInt64.max
+    /// Lengths of the prefixes in use that cover the destination, once they were asked for.
+    @usableFromInline var destinations: (low: UInt64, high: UInt64) = (0, 0)
+    @usableFromInline var knowsDestinations = false
 
     @inlinable @inline(__always)
-    init(seed: UInt64, key: UnsafePointer<gw_flow_key>, isV6: Bool) {
-      self.seed = seed
+    init(_ view: UnsafeMutablePointer<gw_spd_view>, _ key: UnsafePointer<gw_flow_key>, seed: UInt64) {
+      self.view = view
       self.key = key
-      self.isV6 = isV6
+      self.seed = seed
+      source = Key(high: key.pointee.source_high, low: key.pointee.source_low)
+      destination = Key(high: key.pointee.destination_high, low: key.pointee.destination_low)
     }
 
     @inlinable @inline(__always)
-    mutating func visitAll(_ view: UnsafeMutablePointer<gw_spd_view>) {
-      var tuple = view.pointee.tuples.unsafelyUnwrapped
-      let end = tuple + Int(truncatingIfNeeded: view.pointee.count)
-      while tuple < end, tuple.pointee.rank < bestRank {
-        visit(tuple)
-        tuple += 1
+    static func run(
+      _ view: UnsafeMutablePointer<gw_spd_view>, _ key: UnsafePointer<gw_flow_key>, seed: UInt64
+    ) -> UnsafeMutablePointer<gw_policy>? {
+      var search = Search(view, key, seed: seed)
+      search.visitSources()
+      return search.best
+    }
+
+    @inlinable @inline(__always)
+    mutating func visitSources() {
+      let sources = PrefixOrderReader<Key>(root: UnsafeMutableRawPointer(view))
+      guard let place = sources.floor(source, words: 1) else { return }
+      let common = place.address.common(source)
+      let priorities = view.pointee.priorities.unsafelyUnwrapped
+      let address = atomicField(place.words, 0, as: UInt.self).pointee.load(ordering: .acquiring)
+      var next = UnsafeMutablePointer<gw_spd_node>(bitPattern: address)
+      while let node = next {
+        let link = node.linkAtomic.pointee.load(ordering: .acquiring)
+        next = UnsafeMutablePointer.up(link)
+        crypto_prefetch(next)
+        let length = UnsafeMutablePointer<gw_spd_node>.length(link)
+        // The first may be longer than what it has in common with the packet.
+        if length > common { continue }
+        let prioritised = atomicField(priorities, Int(length) &* 8, as: UInt64.self).pointee.load(ordering: .relaxed)
+        if bestRank <= min(prioritised, Self.bound(source: length)) { return }
+        let rank = node.rankAtomic.pointee.load(ordering: .relaxed)
+        if rank < bestRank { visit(node, length, rank) }
       }
     }
 
+    /// No policy ranked by specificity whose source prefix is not longer ranks before this.
+    @inlinable @inline(__always)
+    static func bound(source length: UInt8) -> UInt64 { 1 &<< 63 | UInt64(Key.bits &- length) &<< 55 }
+
+    @inlinable @inline(__always)
+    mutating func visit(_ node: UnsafeMutablePointer<gw_spd_node>, _ length: UInt8, _ rank: UInt64) {
+      let cells = node.cellsAtomic.pointee.load(ordering: .acquiring)
+      if let fan = SPDCells.fan(cells) {
+        visit(fan, flags: UInt32(truncatingIfNeeded: cells >> 48), of: node, length, rank)
+        return
+      }
+      let count = Int(truncatingIfNeeded: cells >> 1)
+      var place = 0
+      while place < count {
+        let cell = node.cellAtomic(place).pointee.load(ordering: .acquiring)
+        place &+= 1
+        let masked = destination & Key.mask(Key.shortestLength(ofBit: SPDCells.bit(cell)))
+        if masked.tag == cell >> 55, cell != 0 { visit(SPDCells.policy(cell)) }
+      }
+    }
+
+    /// The cells of a source prefix with many.
     @inlinable
-    mutating func visitPossible(_ view: UnsafeMutablePointer<gw_spd_view>) {
-      let columns = view.pointee.columns.unsafelyUnwrapped
-      let matrix = view.pointee.matrix.unsafelyUnwrapped
-      let destinations = matchingDestinations(view)
-      if destinations == 0 { return }
-      let sources = index(view.pointee.sources)
-      let columnCount = Int(truncatingIfNeeded: view.pointee.column_count)
-      var row = view.pointee.rows.unsafelyUnwrapped
-      let end = row + Int(truncatingIfNeeded: view.pointee.row_count)
-      while row < end, row.pointee.rank < bestRank {
-        let hash = SPDReader.prefixHash(
-          key.pointee.source_high, key.pointee.source_low, length: row.pointee.length, isV6: isV6)
-        let value = sources.first(key: hash) { _ in true }
-        if value != 0 {
-          let words = UnsafeMutableRawPointer(bitPattern: UInt(truncatingIfNeeded: value)).unsafelyUnwrapped
-          let tuples = matrix + Int(truncatingIfNeeded: row.pointee.matrix_row) &* columnCount &* 8
-          var flags = 7
-          while flags >= 0 {
-            var bits = atomicField(words, flags &* 8, as: UInt64.self).pointee.load(ordering: .acquiring) & destinations
-            while bits != 0 {
-              let bit = 63 &- bits.leadingZeroBitCount
-              bits &= ~(1 &<< UInt64(truncatingIfNeeded: bit))
-              let column = Int(truncatingIfNeeded: columns[bit].column_of_bit)
-              if let tuple = tuples[column &* 8 &+ flags], tuple.pointee.rank < bestRank { visit(tuple) }
-            }
-            flags &-= 1
-          }
+    mutating func visit(
+      _ fan: UnsafeMutablePointer<gw_spd_fan>, flags inUse: UInt32, of node: UnsafeMutablePointer<gw_spd_node>,
+      _ length: UInt8, _ rank: UInt64
+    ) {
+      if !knowsDestinations { findDestinations() }
+      // A packet whose ports are hidden is not for cells that name one.
+      let flags = key.pointee.opaque_ports != 0 ? inUse & 3 : inUse
+      let cells = HashIndexReader(
+        root: view.pointee.cells.unsafelyUnwrapped.assumingMemoryBound(to: Atomic<UInt>.self), seed: seed)
+      var word = Key.bitWords &- 1
+      while word >= 0 {
+        let covering = word == 0 ? destinations.low : destinations.high
+        var lengths = covering & Self.lengths(fan, flags, word)
+        while lengths != 0 {
+          let bit = 63 &- lengths.leadingZeroBitCount
+          lengths &= ~(1 &<< UInt64(truncatingIfNeeded: bit))
+          let shortest = Key.shortestLength(ofBit: word &* 64 &+ bit)
+          // Both lengths of a bit that has two: the longer has nothing that the other does not cover.
+          let longest = shortest == 0 && Key.bitWords > 1 ? 1 : shortest
+          if rank >> 63 != 0, bestRank <= Self.bound(source: length) | UInt64(Key.bits &- longest) &<< 47 { return }
+          visit(fan, flags, cells, node, word, bit, longest)
+          if longest != shortest { visit(fan, flags, cells, node, word, bit, shortest) }
         }
-        row += 1
+        word &-= 1
       }
     }
 
-    /// Bits of the destination lengths for which a prefix in use covers the packet's destination.
+    /// The cells of one destination length.
     @inlinable @inline(__always)
-    func matchingDestinations(_ view: UnsafeMutablePointer<gw_spd_view>) -> UInt64 {
-      let destinations = index(view.pointee.destinations)
-      var column = view.pointee.columns.unsafelyUnwrapped
-      let end = column + Int(truncatingIfNeeded: view.pointee.column_count)
-      var bits: UInt64 = 0
-      while column < end {
-        let hash = SPDReader.prefixHash(
-          key.pointee.destination_high, key.pointee.destination_low, length: column.pointee.length, isV6: isV6)
-        if destinations.first(key: hash, where: { _ in true }) != 0 {
-          bits |= 1 &<< UInt64(truncatingIfNeeded: column.pointee.bit)
+    mutating func visit(
+      _ fan: UnsafeMutablePointer<gw_spd_fan>, _ flags: UInt32, _ cells: HashIndexReader,
+      _ node: UnsafeMutablePointer<gw_spd_node>, _ word: Int, _ bit: Int, _ length: UInt8
+    ) {
+      let masked = destination & Key.mask(length)
+      var rest = flags
+      while rest != 0 {
+        let flag = rest.trailingZeroBitCount
+        rest &= rest &- 1
+        if Self.lengths(fan, flag, word) >> UInt64(truncatingIfNeeded: bit) & 1 == 0 { continue }
+        let upper = SPDCells.upper(
+          UInt32(truncatingIfNeeded: flag), ipProtocol: key.pointee.ip_protocol, sourcePort: key.pointee.source_port,
+          destinationPort: key.pointee.destination_port)
+        _ = cells.first(key: SPDCells.key(node, masked, length: length, upper: upper)) { cell in
+          visit(SPDCells.policy(cell))
+          return false
         }
-        column += 1
       }
-      return bits
+    }
+
+    /// Bits of the lengths that cells of a fan with any of these flags have.
+    @inlinable @inline(__always)
+    static func lengths(_ fan: UnsafeMutablePointer<gw_spd_fan>, _ flags: UInt32, _ word: Int) -> UInt64 {
+      var lengths: UInt64 = 0
+      var rest = flags
+      while rest != 0 {
+        lengths |= Self.lengths(fan, rest.trailingZeroBitCount, word)
+        rest &= rest &- 1
+      }
+      return lengths
     }
 
     @inlinable @inline(__always)
-    mutating func visit(_ tuple: UnsafeMutablePointer<gw_tuple>) {
-      let portFlags = UInt8(GW_TUPLE_SOURCE_PORT.rawValue | GW_TUPLE_DESTINATION_PORT.rawValue)
-      if key.pointee.opaque_ports != 0, tuple.pointee.flags & portFlags != 0 { return }
-      let hash = isV6 ? SPDReader.hashV6(tuple, key) : SPDReader.hashV4(tuple, key)
-      let (key, isV6) = (key, isV6)
-      var (found, rank) = (best, bestRank)
-      _ = index(tuple.pointee.index).first(key: hash) { value in
-        let policy = UnsafeMutablePointer<gw_policy>(bitPattern: UInt(truncatingIfNeeded: value)).unsafelyUnwrapped
-        if policy.pointee.rank < rank, SPDReader.matches(policy, tuple, key, isV6: isV6) {
-          found = policy
-          rank = policy.pointee.rank
+    static func lengths(_ fan: UnsafeMutablePointer<gw_spd_fan>, _ flag: Int, _ word: Int) -> UInt64 {
+      atomicField(UnsafeMutableRawPointer(fan), word &* 64 &+ flag &* 8, as: UInt64.self).pointee
+        .load(ordering: .acquiring)
+    }
+
+    @inlinable @inline(__always)
+    mutating func findDestinations() {
+      knowsDestinations = true
+      let order = PrefixOrderReader<Key>(root: UnsafeMutableRawPointer(view) + 8)
+      guard let place = order.floor(destination, words: Key.bitWords) else { return }
+      destinations = SPDLengths<Key>.covering(place.words, common: place.address.common(destination))
+    }
+
+    /// The policies of a cell.
+    @inlinable @inline(__always)
+    mutating func visit(_ first: UnsafeMutablePointer<gw_policy>) {
+      guard Key.covers(first, source: source, destination: destination) else { return }
+      if first.pointee.any_protocol == 0 && first.pointee.ip_protocol != key.pointee.ip_protocol { return }
+      var next: UnsafeMutablePointer<gw_policy>? = first
+      while let policy = next, policy.pointee.rank < bestRank {
+        if SPDReader.portsMatch(policy, key) {
+          best = policy
+          bestRank = policy.pointee.rank
+          return
         }
-        return false
+        next = policy.nextAtomic.pointee.load(ordering: .acquiring)
       }
-      best = found
-      bestRank = rank
     }
-
-    @inlinable @inline(__always)
-    func index(_ root: UnsafeMutableRawPointer?) -> HashIndexReader {
-      HashIndexReader(root: root.unsafelyUnwrapped.assumingMemoryBound(to: Atomic<UInt>.self), seed: seed)
-    }
-  }
-
-  /// What the prefix of this length around an address goes by in the tables of prefixes in use.
-  @inlinable @inline(__always)
-  static func prefixHash(_ high: UInt64, _ low: UInt64, length: UInt8, isV6: Bool) -> UInt64 {
-    let (highMask, lowMask) = masks(length)
-    if isV6 { return mix(mix(high & highMask, low & lowMask), UInt64(length)) }
-    return mix(low & (highMask >> 32), UInt64(length))
-  }
-
-  @inlinable @inline(__always)
-  static func matches(
-    _ policy: UnsafeMutablePointer<gw_policy>, _ tuple: UnsafeMutablePointer<gw_tuple>,
-    _ key: UnsafePointer<gw_flow_key>, isV6: Bool
-  ) -> Bool {
-    if isV6 {
-      let (sourceHigh, sourceLow) = masks(tuple.pointee.source_length)
-      let (destinationHigh, destinationLow) = masks(tuple.pointee.destination_length)
-      let wrong =
-        (key.pointee.source_high & sourceHigh) ^ policy.pointee.source_high
-        | (key.pointee.source_low & sourceLow) ^ policy.pointee.source_low
-        | (key.pointee.destination_high & destinationHigh) ^ policy.pointee.destination_high
-        | (key.pointee.destination_low & destinationLow) ^ policy.pointee.destination_low
-      if wrong != 0 { return false }
-    } else {
-      let wrong =
-        (key.pointee.source_low & UInt64(tuple.pointee.source_mask)) ^ policy.pointee.source_low
-        | (key.pointee.destination_low & UInt64(tuple.pointee.destination_mask)) ^ policy.pointee.destination_low
-      if wrong != 0 { return false }
-    }
-    if policy.pointee.any_protocol == 0 && policy.pointee.ip_protocol != key.pointee.ip_protocol { return false }
-    return portsMatch(policy, key)
   }
 
   /// Whether the packet's ports are among the policy's. A packet whose ports are hidden is only for policies that take
@@ -191,33 +224,6 @@ public struct SPDReader: @unchecked Sendable {
     }
     return source >= policy.pointee.source_port_low && source <= policy.pointee.source_port_high
       && destination >= policy.pointee.destination_port_low && destination <= policy.pointee.destination_port_high
-  }
-
-  @inlinable @inline(__always)
-  static func hashV4(_ tuple: UnsafeMutablePointer<gw_tuple>, _ key: UnsafePointer<gw_flow_key>) -> UInt64 {
-    let source = key.pointee.source_low & UInt64(tuple.pointee.source_mask)
-    let destination = key.pointee.destination_low & UInt64(tuple.pointee.destination_mask)
-    return mix(source << 32 | destination, upper(tuple, key))
-  }
-
-  @inlinable @inline(__always)
-  static func hashV6(_ tuple: UnsafeMutablePointer<gw_tuple>, _ key: UnsafePointer<gw_flow_key>) -> UInt64 {
-    let (sourceHigh, sourceLow) = masks(tuple.pointee.source_length)
-    let (destinationHigh, destinationLow) = masks(tuple.pointee.destination_length)
-    let source = mix(key.pointee.source_high & sourceHigh, key.pointee.source_low & sourceLow)
-    let destination = mix(key.pointee.destination_high & destinationHigh, key.pointee.destination_low & destinationLow)
-    return mix(mix(source, destination), upper(tuple, key))
-  }
-
-  /// What the tuple's selectors name of protocol and ports.
-  @inlinable @inline(__always)
-  static func upper(_ tuple: UnsafeMutablePointer<gw_tuple>, _ key: UnsafePointer<gw_flow_key>) -> UInt64 {
-    let flags = UInt32(tuple.pointee.flags)
-    var upper: UInt64 = 0
-    if flags & GW_TUPLE_PROTOCOL.rawValue != 0 { upper = UInt64(key.pointee.ip_protocol) }
-    if flags & GW_TUPLE_SOURCE_PORT.rawValue != 0 { upper |= UInt64(key.pointee.source_port) << 16 }
-    if flags & GW_TUPLE_DESTINATION_PORT.rawValue != 0 { upper |= UInt64(key.pointee.destination_port) << 32 }
-    return upper
   }
 
   @inlinable @inline(__always)

@@ -1,0 +1,90 @@
+import CLayout
+import Synchronization
+
+/// How `gw_spd_node` is read. What it leads to is a cell: the policies of one selector but for ranges of ports, linked
+/// by rank.
+extension gw_spd_node {
+  /// Cells that stand in the node itself.
+  @inlinable static var capacity: Int { 10 }
+  /// `cells` of a node without any.
+  @inlinable static var noCells: UInt64 { 1 }
+}
+
+extension UnsafeMutablePointer where Pointee == gw_spd_node {
+  /// (its own length : 16, the node above : 48)
+  @inlinable @inline(__always) var linkAtomic: UnsafeMutablePointer<Atomic<UInt64>> { atomicField(self, 0) }
+  @inlinable @inline(__always) var rankAtomic: UnsafeMutablePointer<Atomic<UInt64>> { atomicField(self, 8) }
+  /// Odd: twice the number of cells that stand in it, plus 1; some may be 0. Even: (flags in use : 16, the fan : 48).
+  @inlinable @inline(__always) var cellsAtomic: UnsafeMutablePointer<Atomic<UInt64>> { atomicField(self, 16) }
+
+  @inlinable @inline(__always) func cellAtomic(_ place: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
+    atomicField(self, 24 &+ place &* 8)
+  }
+
+  @inlinable @inline(__always)
+  static func up(_ link: UInt64) -> UnsafeMutablePointer<gw_spd_node>? {
+    UnsafeMutablePointer(bitPattern: UInt(truncatingIfNeeded: link & 0xffff_ffff_ffff))
+  }
+
+  @inlinable @inline(__always)
+  static func length(_ link: UInt64) -> UInt8 { UInt8(truncatingIfNeeded: link >> 48) }
+
+  // MARK: The writer's
+
+  var length: UInt8 { Self.length(linkAtomic.pointee.load(ordering: .relaxed)) }
+  var up: UnsafeMutablePointer<gw_spd_node>? { Self.up(linkAtomic.pointee.load(ordering: .relaxed)) }
+  var fan: UnsafeMutablePointer<gw_spd_fan>? { SPDCells.fan(cellsAtomic.pointee.load(ordering: .relaxed)) }
+
+  func store(up: UnsafeMutablePointer<gw_spd_node>?) { store(length: length, up: up) }
+
+  func store(length: UInt8, up: UnsafeMutablePointer<gw_spd_node>?) {
+    linkAtomic.pointee.store(UInt64(length) << 48 | UInt64(UInt(bitPattern: up)), ordering: .releasing)
+  }
+}
+
+/// The words that lead to cells.
+@usableFromInline
+enum SPDCells {
+  /// (tag of the destination : 9, bit of its length : 7, the first policy : 48)
+  @inlinable @inline(__always)
+  static func policy(_ cell: UInt64) -> UnsafeMutablePointer<gw_policy> {
+    UnsafeMutablePointer(bitPattern: UInt(truncatingIfNeeded: cell & 0xffff_ffff_ffff)).unsafelyUnwrapped
+  }
+
+  @inlinable @inline(__always)
+  static func bit(_ cell: UInt64) -> Int { Int(truncatingIfNeeded: cell >> 48 & 127) }
+
+  @inlinable @inline(__always)
+  static func word<Key: PrefixKey>(
+    _ policy: UnsafeMutablePointer<gw_policy>, _ destination: Key, bit: Int
+  ) -> UInt64 {
+    let masked = destination & Key.mask(Key.shortestLength(ofBit: bit))
+    return masked.tag << 55 | UInt64(bit) << 48 | UInt64(UInt(bitPattern: policy))
+  }
+
+  /// Nil: the cells stand in the node.
+  @inlinable @inline(__always)
+  static func fan(_ cells: UInt64) -> UnsafeMutablePointer<gw_spd_fan>? {
+    if cells & 1 != 0 { return nil }
+    return UnsafeMutablePointer(bitPattern: UInt(truncatingIfNeeded: cells & 0xffff_ffff_ffff))
+  }
+
+  /// What a cell goes by in the table of cells.
+  @inlinable @inline(__always)
+  static func key<Key: PrefixKey>(
+    _ node: UnsafeMutablePointer<gw_spd_node>, _ destination: Key, length: UInt8, upper: UInt64
+  ) -> UInt64 {
+    let rest = upper ^ UInt64(length) << 56
+    return SPDReader.mix(SPDReader.mix(UInt64(UInt(bitPattern: node)), destination.folded), rest)
+  }
+
+  /// What the selectors with these flags name of protocol and ports, and the flags.
+  @inlinable @inline(__always)
+  static func upper(_ flags: UInt32, ipProtocol: UInt8, sourcePort: UInt16, destinationPort: UInt16) -> UInt64 {
+    var upper = UInt64(flags) << 48
+    if flags & GW_CELL_PROTOCOL.rawValue != 0 { upper |= UInt64(ipProtocol) }
+    if flags & GW_CELL_SOURCE_PORT.rawValue != 0 { upper |= UInt64(sourcePort) << 16 }
+    if flags & GW_CELL_DESTINATION_PORT.rawValue != 0 { upper |= UInt64(destinationPort) << 32 }
+    return upper
+  }
+}
