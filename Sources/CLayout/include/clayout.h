@@ -202,11 +202,16 @@ typedef struct gw_spd_node {
 _Static_assert(sizeof(gw_spd_node) == 128, "two lines");
 _Static_assert(offsetof(gw_spd_node, cell) == 24, "SPDNode");
 
-/* A source prefix with many cells: the destination lengths of those that stand in the table of cells, by gw_cell_flag;
- * control writes with atomics. */
+/* A source prefix with many cells, which stand in the table of cells: which destination lengths to ask it for. Behind it
+ * for each length, by its bit, 32 bits: no cell of this length has a lower numeric priority. Control writes with
+ * atomics. */
 typedef struct gw_spd_fan {
-  uint64_t low[8], high[8];
+  uint64_t plain[2];            /* lengths of cells that go by their prefixes alone */
+  uint64_t pairs[6];            /* Bloom filter of the same */
+  uint64_t low[8], high[8];     /* lengths of the cells that go by protocol and ports, too: by gw_cell_flag */
 } gw_spd_fan;
+_Static_assert(offsetof(gw_spd_fan, low) == 64, "SPDReader");
+_Static_assert(sizeof(gw_spd_fan) == 192, "three lines");
 
 /* One worker's counts of one SA or policy; written by that worker alone (relaxed stores), read by the control thread. */
 typedef struct gw_counters {

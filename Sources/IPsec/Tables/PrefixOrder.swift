@@ -5,8 +5,8 @@ import Synchronization
 /// Addresses in order, each with a word or two, as workers see them: the greatest address that is not above a packet's.
 /// Of the prefixes in use every one that covers the packet's address covers that one, too: it starts between the two.
 ///
-/// Memory: a root word points to the top (0: empty), which is a line with the number of chunks, then the pointers to
-/// them, then the first address of each. A chunk holds 256 addresses in 16 groups: the first address of each group, the
+/// Memory: a root word points to the top (0: empty): a line with the number of chunks, the pointers to them, the first
+/// address of each, and once more that of each 16th, both filled up to groups of 16 with the last. A chunk holds 256 addresses in 16 groups: the first address of each group, the
 /// addresses, the words. Behind the last address in use that address stands again with its words, up to the end.
 /// Addresses of a published chunk never change; its words may, one by one.
 @usableFromInline
@@ -34,7 +34,9 @@ struct PrefixOrderReader<Key: PrefixKey> {
   @inlinable static var keysOffset: Int { groupCount &* keyBytes }
   @inlinable static var wordsOffset: Int { keysOffset &+ capacity &* keyBytes }
 
-  @inlinable static func firstsOffset(chunks: Int) -> Int { 64 &+ (chunks &* 8 &+ 15) & ~15 }
+  /// Up to whole groups.
+  @inlinable @inline(__always)
+  static func padded(_ count: Int) -> Int { (count &+ groupCount &- 1) & ~(groupCount &- 1) }
 
   @inlinable @inline(__always)
   func top() -> UnsafeMutableRawPointer? {
@@ -60,15 +62,20 @@ struct PrefixOrderReader<Key: PrefixKey> {
 
   @inlinable @inline(__always)
   static func chunk(_ top: UnsafeMutableRawPointer, _ key: Key) -> UnsafeMutableRawPointer {
-    var count = top.load(as: Int.self)
-    let firsts = (top + firstsOffset(chunks: count)).assumingMemoryBound(to: Key.self)
-    var base = 0
-    while count > 1 {
-      let half = count / 2
-      base = firsts[base &+ half] <= key ? base &+ half : base
-      count &-= half
+    let padded = padded(top.load(as: Int.self))
+    let pointers = top + 64
+    let firsts = (pointers + padded &* 8).assumingMemoryBound(to: Key.self)
+    var coarse = firsts + padded
+    let end = coarse + Self.padded(padded / groupCount)
+    var group = -1
+    while coarse < end {
+      group &+= countNotAbove(key, coarse)
+      coarse += groupCount
     }
-    let address = atomicField(top, 64 &+ base &* 8, as: UInt.self).pointee.load(ordering: .acquiring)
+    // Before all: the first. Behind all: what fills up the last group, which leads to the last.
+    group = min(max(group, 0), padded / groupCount &- 1)
+    let place = group &* groupCount &+ max(countNotAbove(key, firsts + group &* groupCount) &- 1, 0)
+    let address = atomicField(pointers, place &* 8, as: UInt.self).pointee.load(ordering: .acquiring)
     return UnsafeMutableRawPointer(bitPattern: address).unsafelyUnwrapped
   }
 
@@ -203,8 +210,12 @@ final class PrefixOrder<Key: PrefixKey> {
     } else if let top {
       for index in replaced {
         chunks[index].isFresh = false
-        let field = atomicField(top, 64 + index * 8, as: UInt.self)
-        field.pointee.store(UInt(bitPattern: chunks[index].base), ordering: .releasing)
+        // The last also stands for what fills up its group.
+        let end = index == chunks.count - 1 ? Reader.padded(chunks.count) : index + 1
+        for place in index..<end {
+          let field = atomicField(top, 64 + place * 8, as: UInt.self)
+          field.pointee.store(UInt(bitPattern: chunks[index].base), ordering: .releasing)
+        }
       }
     }
     isReshaped = false
@@ -217,13 +228,20 @@ final class PrefixOrder<Key: PrefixKey> {
 
   private func makeTop() -> UnsafeMutableRawPointer? {
     guard !chunks.isEmpty else { return nil }
-    let firsts = Reader.firstsOffset(chunks: chunks.count)
-    let bytes = firsts + chunks.count * Reader.keyBytes
+    let padded = Reader.padded(chunks.count)
+    let coarse = Reader.padded(padded / Reader.groupCount)
+    let firsts = 64 + padded * 8
+    let bytes = firsts + (padded + coarse) * Reader.keyBytes
     let top = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64)
     top.storeBytes(of: chunks.count, as: Int.self)
-    for (index, chunk) in chunks.enumerated() {
-      top.storeBytes(of: UInt(bitPattern: chunk.base), toByteOffset: 64 + index * 8, as: UInt.self)
-      top.storeBytes(of: chunk.first, toByteOffset: firsts + index * Reader.keyBytes, as: Key.self)
+    for place in 0..<padded {
+      let chunk = chunks[min(place, chunks.count - 1)]
+      top.storeBytes(of: UInt(bitPattern: chunk.base), toByteOffset: 64 + place * 8, as: UInt.self)
+      top.storeBytes(of: chunk.first, toByteOffset: firsts + place * Reader.keyBytes, as: Key.self)
+    }
+    for place in 0..<coarse {
+      let first = chunks[min(place * Reader.groupCount, chunks.count - 1)].first
+      top.storeBytes(of: first, toByteOffset: firsts + (padded + place) * Reader.keyBytes, as: Key.self)
     }
     return top
   }

@@ -7,8 +7,9 @@ public final class SPD {
   private let root: UnsafeMutableRawPointer
   private let seed = UInt64.random(in: 0...UInt64.max)
   private let reclaimer: any Reclaimer
-  /// By (direction, family), as in `root`.
-  private let views: [any SPDViewing]
+  /// By direction.
+  private let views4: [SPDView<UInt32>]
+  private let views6: [SPDView<UInt128>]
   public private(set) var count = 0
   /// While a batch is open, changes are published but the generation waits.
   private var batchDepth = 0
@@ -23,12 +24,8 @@ public final class SPD {
     root.initializeMemory(as: UInt8.self, repeating: 0, count: bytes)
     atomicField(root, SPDReader.generationOffset, as: UInt32.self).pointee.store(1, ordering: .relaxed)
     let (root, seed) = (root, seed)
-    views = (0..<4).map { slot -> any SPDViewing in
-      let memory = root + slot * SPDReader.viewBytes
-      return slot % 2 == 1
-        ? SPDView<UInt128>(memory, seed: seed, reclaimer: reclaimer)
-        : SPDView<UInt32>(memory, seed: seed, reclaimer: reclaimer)
-    }
+    views4 = [0, 2].map { SPDView(root + $0 * SPDReader.viewBytes, seed: seed, reclaimer: reclaimer) }
+    views6 = [1, 3].map { SPDView(root + $0 * SPDReader.viewBytes, seed: seed, reclaimer: reclaimer) }
   }
 
   /// No reader may be left.
@@ -38,17 +35,23 @@ public final class SPD {
   public var generation: UInt32 { reader.generation }
 
   /// Bytes held, policies not counted.
-  public var footprint: Int { views.reduce(SPDReader.generationOffset + 64) { $0 + $1.footprint } }
+  public var footprint: Int {
+    SPDReader.generationOffset + 64 + views4.reduce(0) { $0 + $1.footprint } + views6.reduce(0) { $0 + $1.footprint }
+  }
 
   public func insert(_ policy: UnsafeMutablePointer<gw_policy>) {
-    views[Self.slot(policy)].insert(policy)
+    let direction = Int(policy.pointee.direction & 1)
+    if policy.pointee.family == 10 { views6[direction].insert(policy) } else { views4[direction].insert(policy) }
     count += 1
     bump()
   }
 
   /// Unpublishes a policy; `free` runs when no worker can hold it any more. False if it is not in the table.
   public func remove(_ policy: UnsafeMutablePointer<gw_policy>, free: @escaping () -> Void = {}) -> Bool {
-    guard let release = views[Self.slot(policy)].remove(policy) else { return false }
+    let direction = Int(policy.pointee.direction & 1)
+    let release =
+      policy.pointee.family == 10 ? views6[direction].remove(policy) : views4[direction].remove(policy)
+    guard let release else { return false }
     removed.append {
       release()
       free()
@@ -74,14 +77,11 @@ public final class SPD {
   private func bump() {
     batchIsDirty = batchDepth > 0
     guard batchDepth == 0 else { return }
-    for view in views { view.publish() }
+    for view in views4 { view.publish() }
+    for view in views6 { view.publish() }
     atomicField(root, SPDReader.generationOffset, as: UInt32.self).pointee.wrappingAdd(1, ordering: .releasing)
     let retired = removed
     removed = []
     for free in retired { reclaimer.retire(free) }
-  }
-
-  private static func slot(_ policy: UnsafeMutablePointer<gw_policy>) -> Int {
-    Int(policy.pointee.direction & 1) * 2 + (policy.pointee.family == 10 ? 1 : 0)
   }
 }

@@ -69,7 +69,31 @@ enum SPDCells {
     return UnsafeMutablePointer(bitPattern: UInt(truncatingIfNeeded: cells & 0xffff_ffff_ffff))
   }
 
-  /// What a cell goes by in the table of cells.
+  /// The value of a cell in the table of cells: (flags : 3, tag of what it names of protocol and ports : 13, the first
+  /// policy : 48)
+  static func value(_ policy: UnsafeMutablePointer<gw_policy>, flags: UInt32, upper: UInt64) -> UInt64 {
+    UInt64(flags) << 61 | upperTag(upper) << 48 | UInt64(UInt(bitPattern: policy))
+  }
+
+  @inlinable @inline(__always)
+  static func upperTag(_ upper: UInt64) -> UInt64 { (upper &* 0x9e37_79b9_7f4a_7c15) >> 51 }
+
+  /// Whether a cell can be for this packet.
+  @inlinable @inline(__always)
+  static func isPossible(_ value: UInt64, _ key: UnsafePointer<gw_flow_key>) -> Bool {
+    let upper = upper(
+      UInt32(truncatingIfNeeded: value >> 61), ipProtocol: key.pointee.ip_protocol, sourcePort: key.pointee.source_port,
+      destinationPort: key.pointee.destination_port)
+    return upperTag(upper) == value >> 48 & 0x1fff
+  }
+
+  /// Where in a fan's filter a pair of prefixes leaves its mark.
+  @inlinable @inline(__always)
+  static func mark(_ key: UInt64) -> (word: Int, bit: UInt64) {
+    (Int(truncatingIfNeeded: ((key >> 32) &* 6) >> 32), 1 &<< (key & 63))
+  }
+
+  /// What a cell goes by in the table of cells; `upper` is 0 for those that go by their prefixes alone.
   @inlinable @inline(__always)
   static func key<Key: PrefixKey>(
     _ node: UnsafeMutablePointer<gw_spd_node>, _ destination: Key, length: UInt8, upper: UInt64
@@ -77,6 +101,9 @@ enum SPDCells {
     let rest = upper ^ UInt64(length) << 56
     return SPDReader.mix(SPDReader.mix(UInt64(UInt(bitPattern: node)), destination.folded), rest)
   }
+
+  /// In `upper` of cells that go by protocol and ports.
+  @inlinable static var named: UInt64 { 1 << 52 }
 
   /// What the selectors with these flags name of protocol and ports, and the flags.
   @inlinable @inline(__always)

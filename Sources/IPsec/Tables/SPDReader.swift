@@ -130,25 +130,51 @@ public struct SPDReader: @unchecked Sendable {
         root: view.pointee.cells.unsafelyUnwrapped.assumingMemoryBound(to: Atomic<UInt>.self), seed: seed)
       var word = Key.bitWords &- 1
       while word >= 0 {
-        let covering = word == 0 ? destinations.low : destinations.high
-        var lengths = covering & Self.lengths(fan, flags, word)
+        let plain = Self.word(fan, word)
+        var lengths = (word == 0 ? destinations.low : destinations.high) & (plain | Self.lengths(fan, flags, word))
         while lengths != 0 {
           let bit = 63 &- lengths.leadingZeroBitCount
-          lengths &= ~(1 &<< UInt64(truncatingIfNeeded: bit))
+          let mask: UInt64 = 1 &<< UInt64(truncatingIfNeeded: bit)
+          lengths &= ~mask
           let shortest = Key.shortestLength(ofBit: word &* 64 &+ bit)
-          // Both lengths of a bit that has two: the longer has nothing that the other does not cover.
           let longest = shortest == 0 && Key.bitWords > 1 ? 1 : shortest
-          if rank >> 63 != 0, bestRank <= Self.bound(source: length) | UInt64(Key.bits &- longest) &<< 47 { return }
-          visit(fan, flags, cells, node, word, bit, longest)
-          if longest != shortest { visit(fan, flags, cells, node, word, bit, shortest) }
+          let bound = Self.bound(source: length) | UInt64(Key.bits &- longest) &<< 47
+          if rank >> 63 != 0 {
+            if bestRank <= bound { return }
+          } else if bestRank <= min(bound, Self.priority(fan, word &* 64 &+ bit) &<< 31) {
+            continue
+          }
+          var asked = longest
+          while true {
+            if plain & mask != 0 { visitPair(fan, cells, node, asked) }
+            if flags != 0 { visitNamed(fan, flags, cells, node, word, bit, asked) }
+            // A bit that stands for two lengths.
+            if asked == shortest { break }
+            asked = shortest
+          }
         }
         word &-= 1
       }
     }
 
-    /// The cells of one destination length.
+    /// The cells that go by their prefixes alone, of one destination length.
     @inlinable @inline(__always)
-    mutating func visit(
+    mutating func visitPair(
+      _ fan: UnsafeMutablePointer<gw_spd_fan>, _ cells: HashIndexReader, _ node: UnsafeMutablePointer<gw_spd_node>,
+      _ length: UInt8
+    ) {
+      let pair = SPDCells.key(node, destination & Key.mask(length), length: length, upper: 0)
+      let mark = SPDCells.mark(pair)
+      if Self.word(fan, 2 &+ mark.word) & mark.bit == 0 { return }
+      _ = cells.first(key: pair) { cell in
+        if SPDCells.isPossible(cell, key) { visit(SPDCells.policy(cell)) }
+        return false
+      }
+    }
+
+    /// The cells that go by protocol and ports too, of one destination length.
+    @inlinable @inline(never)
+    mutating func visitNamed(
       _ fan: UnsafeMutablePointer<gw_spd_fan>, _ flags: UInt32, _ cells: HashIndexReader,
       _ node: UnsafeMutablePointer<gw_spd_node>, _ word: Int, _ bit: Int, _ length: UInt8
     ) {
@@ -161,7 +187,7 @@ public struct SPDReader: @unchecked Sendable {
         let upper = SPDCells.upper(
           UInt32(truncatingIfNeeded: flag), ipProtocol: key.pointee.ip_protocol, sourcePort: key.pointee.source_port,
           destinationPort: key.pointee.destination_port)
-        _ = cells.first(key: SPDCells.key(node, masked, length: length, upper: upper)) { cell in
+        _ = cells.first(key: SPDCells.key(node, masked, length: length, upper: SPDCells.named | upper)) { cell in
           visit(SPDCells.policy(cell))
           return false
         }
@@ -182,8 +208,17 @@ public struct SPDReader: @unchecked Sendable {
 
     @inlinable @inline(__always)
     static func lengths(_ fan: UnsafeMutablePointer<gw_spd_fan>, _ flag: Int, _ word: Int) -> UInt64 {
-      atomicField(UnsafeMutableRawPointer(fan), word &* 64 &+ flag &* 8, as: UInt64.self).pointee
-        .load(ordering: .acquiring)
+      Self.word(fan, 8 &+ word &* 8 &+ flag)
+    }
+
+    @inlinable @inline(__always)
+    static func priority(_ fan: UnsafeMutablePointer<gw_spd_fan>, _ bit: Int) -> UInt64 {
+      UInt64(atomicField(UnsafeMutableRawPointer(fan + 1), bit &* 4, as: UInt32.self).pointee.load(ordering: .relaxed))
+    }
+
+    @inlinable @inline(__always)
+    static func word(_ fan: UnsafeMutablePointer<gw_spd_fan>, _ place: Int) -> UInt64 {
+      atomicField(UnsafeMutableRawPointer(fan), place &* 8, as: UInt64.self).pointee.load(ordering: .acquiring)
     }
 
     @inlinable @inline(__always)
