@@ -47,6 +47,8 @@ let package = Package(
     .target(name: "CCrypto", cSettings: plainC),
     .target(name: "CLayout", dependencies: ["CCrypto"], cSettings: plainC),
     .target(name: "CLinux", cSettings: plainC, linkerSettings: [.linkedLibrary("numa")]),
+    // free() that wipes, in the programs that handle keys.
+    .target(name: "CWipe", cSettings: [.unsafeFlags(["-O2", "-Wall", "-fno-builtin"])]),
     // gwctl's HTTP client: libcurl speaks to Unix sockets and streams.
     .target(name: "CCurl", cSettings: plainC, linkerSettings: [.linkedLibrary("curl")]),
 
@@ -89,13 +91,13 @@ let package = Package(
     .executableTarget(
       name: "gwd",
       dependencies: [
-        "ControlPlane", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "CWipe", "ControlPlane", .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: dpdk),
     .executableTarget(
       name: "gwctl",
       dependencies: [
-        "ControlAPI", "ConfigurationFiles", "IKEControl",
+        "CWipe", "ControlAPI", "ConfigurationFiles", "IKEControl",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 

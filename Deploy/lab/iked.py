@@ -48,12 +48,13 @@ class Iked:
             stop_process(self.process, grace=5)
 
     def kill(self):
-        """kill -9 of iked and its children, which say nothing to anyone."""
-        children = run("pgrep", "-P", self.process.pid, check=False).stdout.split()
-        self.process.kill()
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+        """kill -9 of iked and its children, which say nothing to anyone: stopped first, or those that live longer would see
+        the others go and take their leave."""
+        everyone = [self.process.pid, *map(int, run("pgrep", "-P", self.process.pid, check=False).stdout.split())]
+        for force in (signal.SIGSTOP, signal.SIGKILL):
+            for process in everyone:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, force)
         self.process.wait()
 
     def log_tail(self, lines=25):

@@ -27,12 +27,29 @@ public struct MetricsPage {
     family(
       "gw_mempool_available_buffers", .gauge, "Packet buffers of a mempool that are free.",
       status.mempools.map { (["mempool": $0.name], Double($0.availableBuffers)) })
+    describe(status.keySockets)
     guard let reload = status.lastReload else { return }
     family(
       "gw_last_reload_timestamp_seconds", .gauge, "When the configuration was last reloaded.", [([:], reload.atSeconds)]
     )
     family(
       "gw_last_reload_success", .gauge, "1 if the last reload was accepted.", [([:], reload.succeeded ? 1 : 0)])
+  }
+
+  private mutating func describe(_ sockets: [KeySocketStatus]) {
+    family(
+      "gw_key_socket_clients", .gauge, "Connections of a key socket.",
+      sockets.map { (["socket": $0.name], Double($0.clients)) })
+    let counters: [(String, String, KeyPath<KeySocketStatus, UInt64>)] = [
+      ("gw_key_socket_accepted_total", "Connections accepted.", \.accepted),
+      ("gw_key_socket_turned_away_total", "Connections of others than root, or too many.", \.turnedAway),
+      ("gw_key_socket_refused_requests_total", "Requests answered with an error.", \.refusedRequests),
+      ("gw_key_socket_dropped_notices_total", "Notices that a slow reader missed.", \.droppedNotices),
+      ("gw_key_socket_overfull_total", "Connections closed as their answers were not read.", \.overfull),
+    ]
+    for (name, help, path) in counters {
+      integers(name, help, sockets.map { (["socket": $0.name], $0[keyPath: path]) })
+    }
   }
 
   private mutating func describe(_ ports: [PortStatus]) {

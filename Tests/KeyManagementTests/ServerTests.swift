@@ -81,6 +81,23 @@ struct ServerTests {
     #expect(receive(fd) == [])
   }
 
+  @Test func aProcessHasSixtyFourConnections() throws {
+    let gateway = try TestGateway()
+    defer { gateway.stop() }
+    let path = gateway.directory + "/xfrm.sock"
+    var held = (0..<80).map { _ in connect(path) }
+    defer { held.forEach { close($0) } }
+    gateway.wait { $0.xfrmServer.statistics.accepted + $0.xfrmServer.statistics.crowded == 80 }
+    #expect(gateway.run { $0.xfrmServer.statistics.connections } == 64)
+    #expect(receive(held[79]) == [])
+    // The other socket is another matter, and a place that is left is given away again.
+    let other = connect(gateway.directory + "/pfkey.sock")
+    close(held.removeFirst())
+    gateway.wait { $0.xfrmServer.statistics.connections == 63 && $0.pfkeyServer.statistics.connections == 1 }
+    held += [other, connect(path)]
+    gateway.wait { $0.xfrmServer.statistics.connections == 64 }
+  }
+
   @Test func leavingIsTold() throws {
     let gateway = try TestGateway()
     defer { gateway.stop() }

@@ -37,6 +37,7 @@ public struct GatewayStatus: Codable, Sendable, Hashable {
   public var portCount: Int = 0
   public var hugepages = false
   public var mempools: [Mempool] = []
+  public var keySockets: [KeySocketStatus] = []
   /// gateway.yaml, and the ipsec.conf that it names.
   public var configPath: String?
   public var ipsecPath: String?
@@ -49,6 +50,7 @@ public struct GatewayStatus: Codable, Sendable, Hashable {
   enum CodingKeys: String, CodingKey {
     case version, state, hugepages, mempools, warnings
     case processID = "process_id"
+    case keySockets = "key_sockets"
     case uptimeSeconds = "uptime_seconds"
     case saCount = "sa_count"
     case flowCount = "flow_count"

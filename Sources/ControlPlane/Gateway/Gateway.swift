@@ -35,6 +35,7 @@ public final class Gateway: @unchecked Sendable {
   let database: SecurityDatabase
   let dataPlane: DataPlane
   let journal: SequenceJournal
+  let policyJournal: PolicyJournal
   var hostNetwork: HostNetwork?
   var keySockets: KeySockets?
   /// Gives the key daemon the `ike` rules, on a thread of its own.
@@ -86,6 +87,7 @@ public final class Gateway: @unchecked Sendable {
       engine: engine, workers: workers, limits: limits, reclaimer: quiescence, counters: counters, now: 1)
     database.isOwnAddress = { addresses.contains($0) }
     journal = SequenceJournal(path: paths.sequenceFile)
+    policyJournal = PolicyJournal(path: paths.policyFile)
     do {
       dataPlane = try DataPlane(
         Self.dataPlaneConfiguration(configuration, limits), eal: eal, quiescence: quiescence,
@@ -145,6 +147,7 @@ public final class Gateway: @unchecked Sendable {
     database.onAcquireAnswered = { [unowned self] in dataPlane.host.releaseProtected(policy: $0) }
     try setUpPorts()
     try loadRules()
+    restorePolicies()
     giveFragmentChoices()
     keySockets = try KeySockets(
       paths: paths, database: database, loop: loop, configuration: configuration, logger: logger)
@@ -169,6 +172,7 @@ public final class Gateway: @unchecked Sendable {
     hostNetwork = nil
     dataPlane.stop()
     journal.save(database.records(), final: true)
+    writePolicies()
     quiescence.reclaim()
     eal.stop()
     directory.release()

@@ -36,6 +36,7 @@ extension Gateway {
   /// From the database, after the change stands.
   func handle(_ event: DatabaseEvent, origin: UInt64) {
     events.publish(event, origin: origin)
+    policyJournal.note(event)
     switch event {
     case .saExpired(let record, let hard):
       logger.info("\(record.parameters.identifier): \(hard ? "hard" : "soft") lifetime reached")
@@ -52,6 +53,7 @@ extension Gateway {
     let seconds = UInt64(startedAt.duration(to: .now).components.seconds) + 1
     dataPlane.shared.pointee.clock.store(UInt32(truncatingIfNeeded: seconds), ordering: .relaxed)
     journal.reserveIfNeeded(database)
+    writePolicies()
     dataPlane.host.hasKeyDaemon.store(keySockets?.daemons.isEmpty == false, ordering: .relaxed)
   }
 
@@ -62,6 +64,18 @@ extension Gateway {
     sampleWorkers()
     sendDummies()
     findLostEvents()
+  }
+
+  /// What key daemons protected before: without SAs, so that it waits for them and does not pass in clear.
+  func restorePolicies() {
+    let kept = policyJournal.read().filter { (try? database.add($0, replacing: false, origin: 0)) != nil }
+    guard !kept.isEmpty else { return }
+    logger.notice(
+      "\(kept.count) policies of key daemons stand again; what they protect is held back until there are SAs for it")
+  }
+
+  func writePolicies() {
+    do { try policyJournal.write(database) } catch { logger.error("\(error)") }
   }
 
   private func findLostEvents() {

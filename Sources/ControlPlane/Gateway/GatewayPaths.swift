@@ -20,6 +20,7 @@ public struct GatewayPaths: Sendable {
   public var reportFile: String { runDirectory + "/gwd.report" }
   var lockFile: String { runDirectory + "/gwd.lock" }
   var sequenceFile: String { stateDirectory + "/sequences" }
+  var policyFile: String { stateDirectory + "/policies" }
 }
 
 /// The run directory, held by a lock that dies with the process: two gateways never share one.

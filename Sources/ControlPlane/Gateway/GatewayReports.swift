@@ -49,6 +49,7 @@ extension Gateway {
         name: $0.name, socket: Int32($0.socket), sizeBuffers: UInt32($0.capacity),
         availableBuffers: UInt32($0.available), bufferBytes: UInt32($0.dataRoom))
     }
+    status.keySockets = keySockets?.statuses ?? []
     status.configPath = paths.configuration
     status.ipsecPath = configuration.ipsec
     status.lastReload = lastReload

@@ -1,4 +1,5 @@
 import ConfigurationFiles
+import ControlAPI
 import IPsec
 import KeyManagement
 import Logging
@@ -51,26 +52,41 @@ final class KeySockets {
     servers.flatMap(\.clients).filter(\.isDaemon).map { ($0.owner, $0.process) }
   }
 
-  /// `on-ike-exit`: what it had installed stays, goes at once, or goes unless a daemon is back in time.
+  var statuses: [KeySocketStatus] {
+    servers.map { server in
+      let counters = server.statistics
+      var status = KeySocketStatus(name: server.kind == .xfrm ? "xfrm" : "pfkey")
+      status.clients = counters.connections
+      status.accepted = counters.accepted
+      status.turnedAway = counters.refused + counters.crowded
+      status.refusedRequests = counters.refusedRequests
+      status.droppedNotices = counters.droppedNotices
+      status.overfull = counters.overfull
+      return status
+    }
+  }
+
+  /// `on-ike-exit`: its SAs stay, go at once, or after a while, in which a daemon that is back makes new ones: it does not
+  /// know these. What a daemon has taken over by then is its own. Policies stay, so that what they protect waits for SAs
+  /// and does not pass in clear; a daemon that takes its leave has deleted them.
   private func daemonLeft(_ owner: Owner) {
     switch onExit {
     case .keep:
       logger.notice("key daemon \(owner) left; its SAs and policies stay")
     case .flush:
-      logger.notice("key daemon \(owner) left; its SAs and policies are flushed")
+      logger.notice("key daemon \(owner) left; its SAs are deleted, its policies stay")
       flush(owner)
     case .hold(let seconds):
-      logger.notice("key daemon \(owner) left; its SAs and policies stay for \(seconds) s")
+      logger.notice("key daemon \(owner) left; its SAs stay for \(seconds) s, its policies stay")
       loop.schedule(after: .seconds(seconds)) { [weak self] in
-        guard let self, !daemons.contains(where: { $0.owner == owner }) else { return }
-        logger.notice("key daemon \(owner) did not come back; its SAs and policies are flushed")
-        flush(owner)
+        self?.flush(owner)
       }
     }
   }
 
   private func flush(_ owner: Owner) {
-    database.flushPolicies(owner: owner, origin: 0)
+    let count = database.saCount()
     database.flushSAs(nil, owner: owner, origin: 0)
+    logger.notice("key daemon \(owner): \(count - database.saCount()) of its SAs are deleted")
   }
 }

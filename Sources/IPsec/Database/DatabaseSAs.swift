@@ -49,15 +49,11 @@ extension SecurityDatabase {
 
   public func delete(_ id: SAIdentifier, origin: UInt64) throws(DatabaseError) {
     guard let entry = find(id) else { throw .notFound("SA \(id)") }
-    if entry.state == .larval {
-      remove(larval: entry)
-    } else {
-      let last = isHeard ? record(of: entry) : nil
-      remove(entry)
-      if var last {
-        last.state = .dead
-        emit(.saDeleted(last), origin: origin)
-      }
+    let last = isHeard ? record(of: entry) : nil
+    if entry.state == .larval { remove(larval: entry) } else { remove(entry) }
+    if var last {
+      last.state = .dead
+      emit(.saDeleted(last), origin: origin)
     }
   }
 

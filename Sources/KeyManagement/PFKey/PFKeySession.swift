@@ -21,6 +21,7 @@ public final class PFKeySession: KeySession {
   private var registered: Set<SAProtocol> = []
   private var dump: PFKeyDump?
   private var isClosed = false
+  public private(set) var refusals: UInt64 = 0
 
   init(service: PFKeyService, owner: Owner, origin: UInt64, output: @escaping KeyOutput) {
     self.service = service
@@ -85,6 +86,7 @@ public final class PFKeySession: KeySession {
   }
 
   private func refuse(_ header: PFKeyHeader, _ refusal: KeyRefusal) {
+    refusals += 1
     var own = header
     own.version = PFKeyHeader.version
     own.reserved = 0

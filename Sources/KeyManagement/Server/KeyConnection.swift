@@ -18,6 +18,8 @@ final class KeyConnection {
   private static let longestRequest = 1 << 16
   /// Requests read before other descriptors get their turn.
   private static let turn = 32
+  /// Sent datagrams whose places in the queue are kept.
+  private static let sentPlaces = 1024
 
   let descriptor: Int32
   let number: UInt64
@@ -30,6 +32,11 @@ final class KeyConnection {
   private var head = 0
   private var queuedBytes = 0
   private(set) var droppedNotices: UInt64 = 0
+  /// It was closed because it did not read its answers.
+  private(set) var isOverfull = false
+  /// Of a session that is closed.
+  private var lastRefusals: UInt64 = 0
+  var refusals: UInt64 { session?.refusals ?? lastRefusals }
   private(set) var wasListener = false
   private var hasOverrun = false
   private var isDoomed = false
@@ -64,13 +71,17 @@ final class KeyConnection {
     queue.append(datagram)
     queuedBytes += datagram.count
     flush()
-    if queuedBytes > limits.replies { isDoomed = true }
+    if queuedBytes > limits.replies {
+      isOverfull = true
+      isDoomed = true
+    }
     if session != nil { rewatch() }
   }
 
   func close() {
     guard let session else { return }
     self.session = nil
+    lastRefusals = session.refusals
     wasListener = session.isListener
     session.close()
     loop.unwatch(descriptor)
@@ -121,6 +132,7 @@ final class KeyConnection {
   }
 
   private func flush() {
+    defer { forgetSent() }
     while head < queue.count {
       let size = queue[head].count
       let sent = queue[head].withUnsafeBytes {
@@ -134,11 +146,16 @@ final class KeyConnection {
       queuedBytes -= size
       head += 1
     }
-    queue.removeAll(keepingCapacity: true)
-    head = 0
     guard hasOverrun else { return }
     hasOverrun = false
     if let notice = session?.overrunNotice { send(notice, .reply) }
+  }
+
+  /// A client that always lags behind has its queue shortened all the same.
+  private func forgetSent() {
+    guard head == queue.count || head >= Self.sentPlaces else { return }
+    queue.removeFirst(head)
+    head = 0
   }
 
   /// Answers carry keys.

@@ -18,7 +18,13 @@ public struct KeySocketStatistics: Sendable, Equatable {
   public var accepted: UInt64 = 0
   /// Turned away because they are not root's.
   public var refused: UInt64 = 0
+  /// Turned away because they, or their process, had too many connections.
+  public var crowded: UInt64 = 0
+  /// Requests answered with an error.
+  public var refusedRequests: UInt64 = 0
   public var droppedNotices: UInt64 = 0
+  /// Connections closed because their answers were not read.
+  public var overfull: UInt64 = 0
 }
 
 /// One key socket: accepts clients of uid 0, gives each a session, moves datagrams. Control thread only.
@@ -28,6 +34,9 @@ public final class KeySocketServer {
     case pfkey = 2
   }
 
+  /// At a time, of all processes and of one: no client takes the descriptors of the others.
+  private static let mostConnections = 512
+  private static let mostOfProcess = 64
   /// Pause after the process ran out of descriptors.
   private static let acceptPause = Duration.milliseconds(200)
 
@@ -86,7 +95,10 @@ public final class KeySocketServer {
   public var statistics: KeySocketStatistics {
     var statistics = counters
     statistics.connections = connections.count
-    for connection in connections.values { statistics.droppedNotices += connection.droppedNotices }
+    for connection in connections.values {
+      statistics.droppedNotices += connection.droppedNotices
+      statistics.refusedRequests += connection.refusals
+    }
     return statistics
   }
 
@@ -132,6 +144,13 @@ public final class KeySocketServer {
       Glibc.close(descriptor)
       return
     }
+    guard connections.count < Self.mostConnections,
+      processes[process].map({ $0.connections < Self.mostOfProcess }) ?? true
+    else {
+      counters.crowded += 1
+      Glibc.close(descriptor)
+      return
+    }
     counters.accepted += 1
     lastConnection += 1
     let connection = KeyConnection(
@@ -157,6 +176,8 @@ public final class KeySocketServer {
   private func forget(_ connection: KeyConnection) {
     connections[connection.number] = nil
     counters.droppedNotices += connection.droppedNotices
+    counters.refusedRequests += connection.refusals
+    if connection.isOverfull { counters.overfull += 1 }
     guard var process = processes[connection.process] else { return }
     process.connections -= 1
     process.wasDaemon = process.wasDaemon || connection.wasListener

@@ -15,6 +15,8 @@ public protocol KeySession: AnyObject {
   func close()
   /// It asked for events: a daemon, not a one-shot tool.
   var isListener: Bool { get }
+  /// Requests that it was answered an error for.
+  var refusals: UInt64 { get }
   /// What tells the client that notices were dropped because it did not read them; nil: its protocol has no word for it.
   var overrunNotice: [UInt8]? { get }
 }

@@ -18,6 +18,7 @@ public final class XFRMSession: KeySession {
   private var options: XFRMHello.Options = []
   private var dump: XFRMDump?
   private var isClosed = false
+  public private(set) var refusals: UInt64 = 0
 
   init(service: XFRMService, owner: Owner, origin: UInt64, output: @escaping KeyOutput) {
     self.service = service
@@ -104,6 +105,7 @@ public final class XFRMSession: KeySession {
 
   /// NLMSG_ERROR; with no refusal, an acknowledgement. `request` is echoed where it is refused.
   private func acknowledge(_ header: NetlinkHeader, _ request: UnsafeRawBufferPointer?, _ refusal: KeyRefusal?) {
+    if refusal != nil { refusals += 1 }
     var flags: NetlinkHeader.Flags = []
     let echoed = request?.count ?? 0
     let isCapped = refusal == nil || options.contains(.cappedAcknowledgements) || echoed > Self.longestEcho

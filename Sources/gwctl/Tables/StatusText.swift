@@ -15,6 +15,15 @@ enum StatusText {
       lines.append(
         ("mempool", "\(pool.name): \(used) of \(pool.sizeBuffers) buffers in use, \(pool.bufferBytes) B each"))
     }
+    for socket in status.keySockets {
+      var text = "\(socket.name): \(Quantity.count(socket.clients, "client"))"
+      let troubles = [
+        (socket.turnedAway, "turned away"), (socket.refusedRequests, "requests refused"),
+        (socket.droppedNotices, "notices dropped"), (socket.overfull, "closed as answers were not read"),
+      ]
+      for (count, what) in troubles where count > 0 { text += ", \(count) \(what)" }
+      lines.append(("key socket", text))
+    }
     if let path = status.configPath { lines.append(("configuration", path)) }
     if let path = status.ipsecPath { lines.append(("rules", path)) }
     if let reload = status.lastReload {
