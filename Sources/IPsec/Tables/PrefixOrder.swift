@@ -134,6 +134,9 @@ final class PrefixOrder<Key: PrefixKey> {
   /// Bytes held.
   var footprint: Int { chunks.count * (chunkBytes + MemoryLayout<Chunk>.stride + 8 + Reader.keyBytes) }
 
+  /// Something waits for `publish`.
+  var isChanged: Bool { isReshaped || !replaced.isEmpty }
+
   // MARK: Search
 
   /// The greatest address not above `key`, and its words.

@@ -20,6 +20,8 @@ final class SPDView<Key: PrefixKey> {
   private static var plain: Int { 8 }
   /// So many cells of a pair of prefixes go by it alone; what comes then goes by protocol and ports, too.
   private static var plainCells: Int { 8 }
+  /// Readers do not see all that was inserted.
+  private var hidesPolicies = false
   /// To be freed after what no longer leads to it is published.
   private var unlinked: [() -> Void] = []
 
@@ -44,6 +46,7 @@ final class SPDView<Key: PrefixKey> {
   func publish() {
     sources.order.publish()
     destinations.order.publish()
+    hidesPolicies = false
     guard !unlinked.isEmpty else { return }
     let ready = unlinked
     unlinked = []
@@ -57,6 +60,7 @@ final class SPDView<Key: PrefixKey> {
     destinations.insert(Self.destination(policy))
     let prefix = Self.source(policy)
     let node = sources.find(prefix) ?? sources.insert(prefix)
+    if sources.order.isChanged || destinations.order.isChanged { hidesPolicies = true }
     let rank = policy.pointee.rank
     priorities.insert(rank, length: prefix.length)
     if rank < node.pointee.rank { node.rankAtomic.pointee.store(rank, ordering: .relaxed) }
@@ -158,6 +162,8 @@ final class SPDView<Key: PrefixKey> {
   func remove(_ policy: Policy) -> (() -> Void)? {
     let prefix = Self.source(policy)
     guard let node = sources.find(prefix), let first = find(policy, node) else { return nil }
+    // What takes its place must be there before it goes.
+    if hidesPolicies { publish() }
     var release: (() -> Void)?
     if first != policy {
       var before = first
