@@ -49,39 +49,85 @@ int openssl_cipher_direct(const char *name, openssl_cipher *found) {
       && cipher.set_ctx_params != NULL;
 }
 
-/* Seals a message that differs with `trial` and has its tag. */
-static int trial_tag(const openssl_cipher *cipher, void *context, size_t key_length, unsigned trial,
-                     unsigned char tag[16]) {
-  unsigned char key[32], nonce[12], text[96];
-  memset(key, (int)(trial / 4) + 1, sizeof key);
-  memset(nonce, (int)trial * 3 + 1, sizeof nonce);
-  memset(text, (int)trial, sizeof text);
-  size_t length = trial * 11 % 64, done = 0;
-  OSSL_PARAM parameters[] = {openssl_tag_parameter(tag, 16), openssl_end_parameter()};
-  return cipher->encrypt_init(context, key, key_length, nonce, sizeof nonce, NULL)
-      && cipher->update(context, NULL, &done, 8, text, 8)
-      && cipher->update(context, text, &done, sizeof text, text, length)
-      && cipher->final(context, text, &done, 16) && cipher->get_ctx_params(context, parameters);
+/* A message that differs with its number. */
+enum { trials = 12, trial_text = 96 };
+typedef struct trial {
+  unsigned char key[32], nonce[12], aad[8], text[trial_text], sealed[trial_text], tag[16];
+  size_t key_length, length;
+} trial;
+
+static int trial_seal(const openssl_cipher *cipher, void *context, size_t key_length, unsigned number, trial *made) {
+  *made = (trial){.key_length = key_length, .length = number * 11 % 64};
+  memset(made->key, (int)(number / 4) + 1, sizeof made->key);
+  memset(made->nonce, (int)number * 3 + 1, sizeof made->nonce);
+  memset(made->aad, (int)number + 7, sizeof made->aad);
+  memset(made->text, (int)number, sizeof made->text);
+  memcpy(made->sealed, made->text, sizeof made->sealed);
+  size_t done = 0;
+  OSSL_PARAM parameters[] = {openssl_tag_parameter(made->tag, sizeof made->tag), openssl_end_parameter()};
+  return cipher->encrypt_init(context, made->key, key_length, made->nonce, sizeof made->nonce, NULL)
+      && cipher->update(context, NULL, &done, sizeof made->aad, made->aad, sizeof made->aad)
+      && cipher->update(context, made->sealed, &done, sizeof made->sealed, made->sealed, made->length)
+      && cipher->final(context, made->sealed, &done, 16) && cipher->get_ctx_params(context, parameters);
 }
 
-void openssl_cipher_find_tag(openssl_cipher *found, size_t key_length) {
-  enum { trials = 12 };
+/* Opens with `tag` put where the context keeps it; 0 also where it opened to something else. */
+static int trial_open(const openssl_cipher *cipher, unsigned char *context, const trial *sealed,
+                      const unsigned char *tag, size_t tag_length) {
+  unsigned char text[trial_text];
+  size_t done = 0;
+  memcpy(text, sealed->sealed, sizeof text);
+  if (!cipher->decrypt_init(context, NULL, 0, sealed->nonce, sizeof sealed->nonce, NULL)) return 0;
+  memcpy(context + cipher->tag_offset, tag, tag_length);
+  return cipher->update(context, NULL, &done, sizeof sealed->aad, sealed->aad, sizeof sealed->aad)
+      && cipher->update(context, text, &done, sizeof text, text, sealed->length)
+      && cipher->final(context, text, &done, 16) && memcmp(text, sealed->text, sealed->length) == 0;
+}
+
+/* Whether one message under one key opens with its tag alone, whatever was tried before. */
+static int trial_takes_tag(const openssl_cipher *cipher, unsigned char *context, const trial *sealed,
+                           const trial *other, size_t tag_length) {
+  unsigned char tag[16] = {0};
+  OSSL_PARAM parameters[] = {openssl_tag_parameter(tag, tag_length), openssl_end_parameter()};
+  if (!cipher->decrypt_init(context, sealed->key, sealed->key_length, sealed->nonce, sizeof sealed->nonce, parameters))
+    return 0;
+  if (!trial_open(cipher, context, sealed, sealed->tag, tag_length)) return 0;
+  if (trial_open(cipher, context, sealed, other->tag, tag_length)) return 0;
+  for (size_t bit = 0; bit < tag_length * 8; bit++) {
+    memcpy(tag, sealed->tag, sizeof tag);
+    tag[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    if (trial_open(cipher, context, sealed, tag, tag_length)) return 0;
+    if (bit % 8 == 0 && !trial_open(cipher, context, sealed, sealed->tag, tag_length)) return 0;
+  }
+  return trial_open(cipher, context, sealed, sealed->tag, tag_length);
+}
+
+void openssl_cipher_find_tag(openssl_cipher *found, size_t key_length, const size_t *tag_lengths) {
   unsigned char *context = found->newctx(found->owner);
   found->tag_offset = -1;
+  found->takes_tag = 0;
   if (context == NULL) return;
-  unsigned char tag[16];
+  trial made[trials];
   ptrdiff_t offset = -1;
-  for (unsigned trial = 0; trial < trials; trial++) {
-    if (!trial_tag(found, context, key_length, trial, tag)) goto out;
-    if (trial == 0) {
-      unsigned char *at = memmem(context, malloc_usable_size(context), tag, sizeof tag);
+  for (unsigned number = 0; number < trials; number++) {
+    if (!trial_seal(found, context, key_length, number, &made[number])) goto out;
+    if (number == 0) {
+      unsigned char *at = memmem(context, malloc_usable_size(context), made[0].tag, sizeof made[0].tag);
       if (at == NULL) goto out;
       offset = at - context;
-    } else if (memcmp(context + offset, tag, sizeof tag) != 0) {
+    } else if (memcmp(context + offset, made[number].tag, sizeof made[number].tag) != 0) {
       goto out;
     }
   }
   found->tag_offset = offset;
+  found->freectx(context);
+  context = found->newctx(found->owner);
+  if (context == NULL) return;
+  int takes = 1;
+  for (const size_t *length = tag_lengths; takes && *length != 0; length++)
+    for (unsigned number = 0; takes && number < trials; number++)
+      takes = trial_takes_tag(found, context, &made[number], &made[(number + 1) % trials], *length);
+  found->takes_tag = takes;
 out:
   found->freectx(context);
 }
@@ -146,6 +192,6 @@ int openssl_cipher_evp(const char *name, openssl_cipher *found) {
   *found = (openssl_cipher){
       .encrypt_init = evp_encrypt_init, .decrypt_init = evp_decrypt_init, .update = evp_update, .final = evp_final,
       .cipher = evp_cipher, .get_ctx_params = evp_get_ctx_params, .set_ctx_params = evp_set_ctx_params,
-      .newctx = evp_newctx, .freectx = evp_freectx, .owner = cipher, .tag_offset = -1};
+      .newctx = evp_newctx, .freectx = evp_freectx, .owner = cipher, .tag_offset = -1, .takes_tag = 0};
   return 1;
 }

@@ -44,11 +44,12 @@ import Testing
     }
   }
 
-  @Test func theTagIsReadFromTheContext() throws {
+  @Test func theTagIsReadFromTheContextAndPutThere() throws {
     for kind in TransformKind.all where [.aesGCM16, .chacha20Poly1305].contains(kind.encryption) {
       let sample = kind.sample
       let name = try #require(OpenSSLCiphers.name(kind.encryption, keyLength: sample.cipherKey.count))
       #expect(try OpenSSLCiphers.find(name, .checked, sample: sample).pointee.tag_offset > 0)
+      #expect(try OpenSSLCiphers.find(name, .checked, sample: sample).pointee.takes_tag == 1)
       #expect(try OpenSSLCiphers.find(name, .evp, sample: sample).pointee.tag_offset == -1)
     }
   }

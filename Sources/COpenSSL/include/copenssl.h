@@ -24,15 +24,18 @@ typedef struct openssl_cipher {
   OSSL_FUNC_cipher_freectx_fn *_Nonnull freectx;
   void *_Nullable owner;          /* what newctx takes */
   ptrdiff_t tag_offset;           /* where a context keeps the tag of the message just sealed; -1: not known */
+  int takes_tag;                  /* the tag of the message to open may be put there */
 } openssl_cipher;
 
 /* Fills `found` with the default provider's own functions for `name`; 0 if any is missing. */
 int openssl_cipher_direct(const char *_Nonnull name, openssl_cipher *_Nonnull found);
 /* Finds `tag_offset` of an AEAD with 12 byte nonces. Asking get_ctx_params for the tag costs a quarter of a small
- * packet: it compares the name of every parameter there is. So the tag is looked for, once, in what newctx allocated,
- * and where it stands after each of several messages under several keys it is read from then on. Reads within the
- * allocation; changes nothing but `found`. */
-void openssl_cipher_find_tag(openssl_cipher *_Nonnull found, size_t key_length);
+ * packet, and so does giving it as a parameter: each compares the name of every parameter there is. So the tag is looked
+ * for, once, in what newctx allocated, and where it stands after each of several messages under several keys it is read
+ * from then on. It is put there for opening (`takes_tag`, in a context that was given a tag of that length as a parameter
+ * once) if then right tags open, and wrong and stale ones do not, in any order, at each of `tag_lengths` (ended by 0). Stays within the allocation; changes
+ * nothing but `found`. */
+void openssl_cipher_find_tag(openssl_cipher *_Nonnull found, size_t key_length, const size_t *_Nonnull tag_lengths);
 /* The same functions, each made of EVP calls; 0 if libcrypto has no such cipher. */
 int openssl_cipher_evp(const char *_Nonnull name, openssl_cipher *_Nonnull found);
 

@@ -59,7 +59,7 @@ enum OpenSSLAEAD {
       let length = Int(job.pointee.text_length)
       let aadLength = Int(job.pointee.aad_length)
       var done = 0
-      return cipher.pointee.decrypt_init(context, nil, 0, crypto_job_nonce(job), ivLength, tag) == 1
+      return cipher.giveTag(context, crypto_job_nonce(job), ivLength, tag)
         && cipher.pointee.update(context, nil, &done, aadLength, crypto_job_aad(job), aadLength) == 1
         && cipher.pointee.update(context, text, &done, length &+ slack, text, length) == 1
         && cipher.pointee.final(context, text, &done, slack) == 1
@@ -85,7 +85,7 @@ enum OpenSSLAEAD {
       let aadLength = Int(job.pointee.aad_length)
       let rest = Int(job.pointee.text_length) &+ 8
       var done = 0
-      return cipher.pointee.decrypt_init(context, nil, 0, crypto_job_nonce(job), ivLength, tag) == 1
+      return cipher.giveTag(context, crypto_job_nonce(job), ivLength, tag)
         && cipher.pointee.update(context, nil, &done, aadLength, crypto_job_aad(job), aadLength) == 1
         && cipher.pointee.update(context, nil, &done, rest, job.pointee.text - 8, rest) == 1
         && cipher.pointee.final(context, job.pointee.icv, &done, slack) == 1

@@ -58,25 +58,33 @@ struct OpenSSLCiphers: Sendable {
   /// Whether sessions that use `name` call the provider directly; false also if none was made yet.
   static func isDirect(_ name: String) -> Bool { known.withLock { $0[name]?.isDirect ?? false } }
 
-  /// A context keyed for one direction. Each packet then sets its IV alone.
+  /// A context keyed for one direction. Each packet then sets its IV alone, and its tag. `tagLength`: CCM's, or that of
+  /// what is opened by a cipher that takes tags where the context keeps them.
   static func makeContext(
-    _ table: OpenSSLTable, key: UnsafeRawBufferPointer, ivLength: Int, isSeal: Bool, ccmTagLength: Int?
+    _ table: OpenSSLTable, key: UnsafeRawBufferPointer, ivLength: Int, isSeal: Bool, tagLength: Int?
   ) throws(CryptoEngineError) -> UnsafeMutableRawPointer {
     let cipher = table.pointee
     guard let context = cipher.newctx(cipher.owner) else { throw .library("libcrypto made no cipher context") }
     var length = ivLength
     var iv: (UInt64, UInt64) = (0, 0)
-    // CCM's key schedule depends on the lengths of IV and tag, so they go first. The others' are fixed.
+    var tag: (UInt64, UInt64) = (0, 0)
+    // CCM's key schedule depends on the lengths of IV and tag, so they go first. The others' IV is fixed.
     let initialise = isSeal ? cipher.encrypt_init : cipher.decrypt_init
     let done = withUnsafeMutablePointer(to: &length) { length in
       withUnsafeBytes(of: &iv) { iv in
         var parameters = [openssl_end_parameter()]
-        if let ccmTagLength {
-          parameters.insert(openssl_tag_parameter(nil, ccmTagLength), at: 0)
+        if let tagLength, cipher.takes_tag == 0 {
+          parameters.insert(openssl_tag_parameter(nil, tagLength), at: 0)
           parameters.insert(openssl_iv_length_parameter(length), at: 0)
         }
-        return initialise(context, nil, 0, nil, 0, parameters) == 1
-          && initialise(context, key.bytes, key.count, iv.bytes, ivLength, nil) == 1
+        guard initialise(context, nil, 0, nil, 0, parameters) == 1,
+          initialise(context, key.bytes, key.count, iv.bytes, ivLength, nil) == 1
+        else { return false }
+        guard let tagLength, cipher.takes_tag != 0 else { return true }
+        return withUnsafeMutableBytes(of: &tag) { tag in
+          cipher.set_ctx_params(context, [openssl_tag_parameter(tag.baseAddress, tagLength), openssl_end_parameter()])
+            == 1
+        }
       }
     }
     guard done else {
@@ -102,7 +110,9 @@ struct OpenSSLCiphers: Sendable {
       table.deallocate()
       return nil
     }
-    if isDirect, let keyLength = tagKeyLength(name) { openssl_cipher_find_tag(table, keyLength) }
+    if isDirect, let keyLength = tagKeyLength(name) {
+      openssl_cipher_find_tag(table, keyLength, name == "ChaCha20-Poly1305" ? [16, 0] : [16, 12, 8, 0])
+    }
     return Entry(table: OpenSSLTable(table), isDirect: isDirect)
   }
 

@@ -124,9 +124,10 @@ private struct SessionMaker {
     guard let name = OpenSSLCiphers.name(transform.encryption, keyLength: key.count) else { return }
     let table = try OpenSSLCiphers.find(name, source, sample: transform.sample(keyed: key.count))
     head.pointee.cipher = table
+    let takesTag = direction == .open && table.pointee.takes_tag != 0
     head.pointee.context = try OpenSSLCiphers.makeContext(
       table, key: key, ivLength: transform.encryption.nonceLength, isSeal: direction == .seal,
-      ccmTagLength: transform.encryption.isCCM ? transform.icvLength : nil)
+      tagLength: transform.encryption.isCCM || takesTag ? transform.icvLength : nil)
   }
 
   private func keyMAC(_ head: UnsafeMutablePointer<OpenSSLRecord>) throws(CryptoEngineError) {
@@ -143,7 +144,7 @@ private struct SessionMaker {
     head.pointee.macCipher = table
     // The MAC is computed forward in both directions.
     func make(_ key: UnsafeRawBufferPointer) throws(CryptoEngineError) -> UnsafeMutableRawPointer {
-      try OpenSSLCiphers.makeContext(table, key: key, ivLength: cipher.nonceLength, isSeal: true, ccmTagLength: nil)
+      try OpenSSLCiphers.makeContext(table, key: key, ivLength: cipher.nonceLength, isSeal: true, tagLength: nil)
     }
     guard transform.authentication == .aesXCBC else {
       head.pointee.macContext = try make(key)

@@ -37,6 +37,20 @@ extension OpenSSLTable {
     out.copyMemory(from: context + offset, byteCount: tag.pointee.data_size)
     return true
   }
+
+  /// Begins to open a message with this nonce and the tag that stands where `tag` says.
+  @inline(__always)
+  func giveTag(
+    _ context: UnsafeMutableRawPointer, _ nonce: UnsafePointer<UInt8>, _ length: Int,
+    _ tag: UnsafeMutablePointer<OSSL_PARAM>
+  ) -> Bool {
+    guard pointee.takes_tag != 0, let given = tag.pointee.data else {
+      return pointee.decrypt_init(context, nil, 0, nonce, length, tag) == 1
+    }
+    guard pointee.decrypt_init(context, nil, 0, nonce, length, nil) == 1 else { return false }
+    (context + pointee.tag_offset).copyMemory(from: given, byteCount: tag.pointee.data_size)
+    return true
+  }
 }
 
 /// How far ahead of the job being run the loops touch the session and its context.
