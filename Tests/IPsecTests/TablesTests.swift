@@ -164,25 +164,57 @@ import Wire
       : Sample.v4(0x0a00_0000 | (low & 12) << 14 | low)
   }
 
-  private static func prefix(_ isV6: Bool, _ anyLength: Bool, _ random: inout SeededGenerator) -> IPPrefix {
-    if anyLength {
-      let address = address(isV6, &random)
-      return IPPrefix(address, length: .random(in: 0...address.family.bits, using: &random))!
+  /// What the policies of a run have in common.
+  enum Kind: CaseIterable, Sendable {
+    /// A few lengths of prefixes.
+    case fewLengths
+    /// All lengths.
+    case allLengths
+    /// So few prefixes that each pair has dozens of policies by protocol and ports.
+    case fewPairs
+    /// Prefixes with many others below them, most with numeric priorities.
+    case manyPolicies
+
+    var limit: Int {
+      switch self {
+      case .fewLengths: 150
+      case .allLengths: 500
+      case .fewPairs: 400
+      case .manyPolicies: 2500
+      }
     }
-    let lengths: [UInt8] = isV6 ? [0, 32, 62, 64, 66, 128] : [0, 8, 14, 16, 30, 32]
-    return IPPrefix(address(isV6, &random), length: lengths.randomElement(using: &random)!)!
+  }
+
+  private static func prefix(_ isV6: Bool, _ kind: Kind, _ random: inout SeededGenerator) -> IPPrefix {
+    let address = address(isV6, &random)
+    switch kind {
+    case .allLengths: return IPPrefix(address, length: .random(in: 0...address.family.bits, using: &random))!
+    case .fewLengths, .manyPolicies:
+      let lengths: [UInt8] = isV6 ? [0, 1, 32, 62, 64, 66, 128] : [0, 8, 14, 16, 30, 32]
+      return IPPrefix(address, length: lengths.randomElement(using: &random)!)!
+    case .fewPairs: return IPPrefix(address, length: isV6 ? [0, 1, 48].randomElement(using: &random)! : 8)!
+    }
   }
 
   private static func ports(_ random: inout SeededGenerator) -> ClosedRange<UInt16> {
-    switch Int.random(in: 0..<4, using: &random) {
-    case 0: 80...80
-    case 1: 79...UInt16.random(in: 80...90, using: &random)
-    default: Selector.anyPort
+    switch Int.random(in: 0..<5, using: &random) {
+    case 0:
+      let port = UInt16.random(in: 78...92, using: &random)
+      return port...port
+    case 1: return 79...UInt16.random(in: 80...90, using: &random)
+    case 2: return UInt16.random(in: 0...85, using: &random)...UInt16.max
+    default: return Selector.anyPort
     }
   }
 
-  /// With a few lengths of prefixes, and with all: more than there are bits for.
-  @Test(arguments: [false, true]) func agreesWithALinearSearch(anyLength: Bool) {
+  private static func priority(_ kind: Kind, _ random: inout SeededGenerator) -> UInt32? {
+    if kind == .manyPolicies {
+      return Int.random(in: 0..<8, using: &random) == 0 ? nil : .random(in: 0...1000, using: &random)
+    }
+    return Int.random(in: 0..<3, using: &random) == 0 ? .random(in: 0...3, using: &random) : nil
+  }
+
+  @Test(arguments: Kind.allCases) func agreesWithALinearSearch(kind: Kind) {
     var random = SeededGenerator()
     let reclaimer = ManualReclaimer()
     let spd = SPD(reclaimer: reclaimer)
@@ -190,13 +222,13 @@ import Wire
     for step in 1...6_000 {
       let isV6 = Bool.random(using: &random)
       let direction = UInt8.random(in: 0...1, using: &random)
-      if model.policies.count < (anyLength ? 500 : 150), Int.random(in: 0..<3, using: &random) > 0 {
+      if model.policies.count < kind.limit, Int.random(in: 0..<3, using: &random) > 0 {
         let selector = Selector(
-          source: Self.prefix(isV6, anyLength, &random), destination: Self.prefix(isV6, anyLength, &random),
+          source: Self.prefix(isV6, kind, &random), destination: Self.prefix(isV6, kind, &random),
           ipProtocol: [nil, 6, 17].randomElement(using: &random)!, sourcePorts: Self.ports(&random),
           destinationPorts: Self.ports(&random))
-        let priority: UInt32? = Int.random(in: 0..<3, using: &random) == 0 ? .random(in: 0...3, using: &random) : nil
-        let policy = Sample.policy(selector, direction: direction, priority: priority, index: UInt32(step))
+        let policy = Sample.policy(
+          selector, direction: direction, priority: Self.priority(kind, &random), index: UInt32(step))
         let generation = spd.generation
         spd.insert(policy)
         #expect(spd.generation != generation)
@@ -204,19 +236,12 @@ import Wire
       } else if !model.policies.isEmpty, Int.random(in: 0..<3, using: &random) == 0 {
         let item = model.policies.remove(at: .random(in: 0..<model.policies.count, using: &random))
         #expect(spd.remove(item.policy) { UnsafeMutableRawPointer(item.policy).deallocate() })
+        #expect(!spd.remove(item.policy))
       }
       if step % 50 == 0 { reclaimer.pass() }
-      for _ in 0..<4 {
-        let (source, destination) = (Self.address(isV6, &random), Self.address(isV6, &random))
-        var key = Sample.key(
-          source, destination, ipProtocol: [6, 17, 1].randomElement(using: &random)!,
-          sourcePort: .random(in: 78...92, using: &random), destinationPort: .random(in: 78...92, using: &random),
-          opaque: Int.random(in: 0..<5, using: &random) == 0, direction: direction)
-        let found = spd.reader.lookup(&key)
-        if found != model.lookup(key, source, destination) {
-          Issue.record("seed \(random.seed) step \(step): \(source) → \(destination)")
-        }
-      }
+      // Much is removed now and then, a batch at a time.
+      if step % 1500 == 0 { Self.removeHalf(spd, &model, &random) }
+      for _ in 0..<2 { Self.compare(spd, model, isV6, direction, &random, "seed \(random.seed) step \(step)") }
     }
     for item in model.policies { #expect(spd.remove(item.policy)) }
     reclaimer.pass()
@@ -225,6 +250,60 @@ import Wire
       var key = Sample.key(Self.address(isV6, &random), Self.address(isV6, &random))
       #expect(spd.reader.lookup(&key) == nil)
     }
+  }
+
+  private static func removeHalf(_ spd: SPD, _ model: inout Model, _ random: inout SeededGenerator) {
+    let doomed = model.policies.shuffled(using: &random).prefix(model.policies.count / 2)
+    spd.batch {
+      for item in doomed { #expect(spd.remove(item.policy) { UnsafeMutableRawPointer(item.policy).deallocate() }) }
+    }
+    let gone = Set(doomed.map(\.policy))
+    model.policies.removeAll { gone.contains($0.policy) }
+  }
+
+  private static func compare(
+    _ spd: SPD, _ model: Model, _ isV6: Bool, _ direction: UInt8, _ random: inout SeededGenerator, _ place: String
+  ) {
+    let (source, destination) = (address(isV6, &random), address(isV6, &random))
+    var key = Sample.key(
+      source, destination, ipProtocol: [6, 17, 1].randomElement(using: &random)!,
+      sourcePort: .random(in: 78...92, using: &random), destinationPort: .random(in: 78...92, using: &random),
+      opaque: Int.random(in: 0..<5, using: &random) == 0, direction: direction)
+    if spd.reader.lookup(&key) != model.lookup(key, source, destination) {
+      Issue.record("\(place): \(source) → \(destination)")
+    }
+  }
+
+  /// Thousands of source addresses in order, at random and gone again: chunks split and join.
+  @Test(arguments: [false, true]) func manyAddressesComeAndGo(isV6: Bool) {
+    var random = SeededGenerator()
+    let spd = SPD(reclaimer: ImmediateReclaimer())
+    func address(_ number: UInt32) -> IPAddress {
+      isV6 ? Sample.v6(0x2001_0db8_0000_0000, UInt64(number) << 8) : Sample.v4(number)
+    }
+    let any = IPPrefix(isV6 ? "::/0" : "0.0.0.0/0")!
+    var standing: [UInt32: UnsafeMutablePointer<gw_policy>] = [:]
+    func agrees(_ number: UInt32) -> Bool {
+      var key = Sample.key(address(number), address(0))
+      return spd.reader.lookup(&key) == standing[number]
+    }
+    for number in 0..<6000 as Range<UInt32> {
+      let name = number < 2000 ? number * 5 : UInt32.random(in: 0...20_000, using: &random)
+      guard standing[name] == nil else { continue }
+      let source = IPPrefix(address(name), length: isV6 ? 128 : 32)!
+      let policy = Sample.policy(Selector(source: source, destination: any), index: number + 1)
+      spd.insert(policy)
+      standing[name] = policy
+    }
+    let filled = spd.footprint
+    for name in standing.keys.shuffled(using: &random) {
+      if !agrees(name) || !agrees(name + 1) { Issue.record("seed \(random.seed): \(name)") }
+      guard let policy = standing.removeValue(forKey: name) else { continue }
+      #expect(spd.remove(policy) { UnsafeMutableRawPointer(policy).deallocate() })
+      if !agrees(name) { Issue.record("seed \(random.seed): \(name) is gone") }
+    }
+    #expect(spd.count == 0)
+    #expect(spd.footprint < filled / 10)
   }
 
   @Test func ranksAsDocumented() {
@@ -267,6 +346,27 @@ import Wire
     #expect(spd.generation == generation &+ 1)
     reclaimer.pass()
     #expect(freed == 10)
+  }
+
+  /// Inside of a batch, too, what stands in for a policy is there before that one goes.
+  @Test func aBatchMakesBeforeItBreaks() {
+    let spd = SPD(reclaimer: ManualReclaimer())
+    let any = IPPrefix("0.0.0.0/0")!
+    let broad = Sample.policy(Selector(source: IPPrefix("10.0.0.0/8")!, destination: any), index: 1)
+    let narrow = Sample.policy(
+      Selector(source: IPPrefix("10.1.0.0/16")!, destination: IPPrefix("10.2.0.0/16")!), index: 2)
+    let other = Sample.policy(Selector(source: IPPrefix("0.0.0.0/0")!, destination: any), index: 3)
+    var key = Sample.key(Sample.v4(0x0a01_0001), Sample.v4(0x0a02_0001))
+    spd.insert(broad)
+    spd.batch {
+      spd.insert(narrow)
+      #expect(spd.remove(broad))
+      #expect(spd.reader.lookup(&key) == narrow)
+      spd.insert(other)
+      #expect(spd.remove(narrow))
+      #expect(spd.reader.lookup(&key) == other)
+    }
+    #expect(spd.reader.lookup(&key) == other)
   }
 
   @Test func readersAreUndisturbed() {
