@@ -6,6 +6,7 @@ import mmap
 import os
 import re
 import secrets
+import struct
 import subprocess
 import tempfile
 
@@ -15,6 +16,57 @@ PIECE = 16 << 20
 def make_key(length):
     """A key without bytes 0 and 10, which grep's lists of patterns cannot have."""
     return bytes(secrets.choice([*range(1, 10), *range(11, 256)]) for _ in range(length))
+
+
+def make_hmac_key():
+    """A key of HMAC-SHA2-256 whose states can be looked for as it can itself."""
+    while True:
+        key = make_key(32)
+        if not {0, 10} & set(b"".join(hmac_states(key))):
+            return key
+
+
+def hmac_states(key):
+    """What HMAC-SHA2-256 keeps of a key: the states behind the inner and the outer pad (RFC 2104), words as in memory."""
+    block = key.ljust(64, b"\0")
+    return [struct.pack("=8I", *compress(bytes(byte ^ pad for byte in block))) for pad in (0x36, 0x5c)]
+
+
+def roots(exponent, count):
+    """The first 32 bits of the fractional parts of the square or cube roots of the first primes (FIPS 180-4 4.2.2)."""
+    primes = [number for number in range(2, 312) if all(number % divisor for divisor in range(2, number))]
+    found = []
+    for prime in primes[:count]:
+        scaled, low, high = prime << 32 * exponent, 0, 1 << 64
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if middle ** exponent <= scaled else (low, middle)
+        found.append(low & 0xffffffff)
+    return found
+
+
+INITIAL, CONSTANTS = roots(2, 8), roots(3, 64)
+
+
+def compress(block):
+    """SHA-256's state after its first block (FIPS 180-4 6.2.2)."""
+    def rotate(word, *counts):
+        result = 0
+        for count in counts:
+            result ^= word >> count | word << 32 - count
+        return result & 0xffffffff
+
+    words = list(struct.unpack(">16I", block))
+    for index in range(16, 64):
+        first, second = words[index - 15], words[index - 2]
+        words.append((words[index - 16] + (rotate(first, 7, 18) ^ first >> 3) + words[index - 7]
+                      + (rotate(second, 17, 19) ^ second >> 10)) & 0xffffffff)
+    a, b, c, d, e, f, g, h = INITIAL
+    for word, constant in zip(words, CONSTANTS):
+        one = h + rotate(e, 6, 11, 25) + (e & f ^ ~e & g) + constant + word
+        two = rotate(a, 2, 13, 22) + (a & b ^ a & c ^ b & c)
+        a, b, c, d, e, f, g, h = (one + two) & 0xffffffff, a, b, c, (d + one) & 0xffffffff, e, f, g
+    return [word + before & 0xffffffff for word, before in zip((a, b, c, d, e, f, g, h), INITIAL)]
 
 
 def forms(piece):

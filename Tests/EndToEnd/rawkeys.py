@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 
-from memory import make_key
+from memory import hmac_states, make_hmac_key, make_key
 
 NEWSA, DELSA, GETSA, NEWPOLICY, DELPOLICY, GETPOLICY, ALLOCSPI, ACQUIRE, EXPIRE, UPDPOLICY, UPDSA = range(0x10, 0x1B)
 FLUSHSA, FLUSHPOLICY, NEWSADINFO, GETSADINFO = 0x1C, 0x1D, 0x22, 0x23
@@ -17,6 +17,7 @@ ATTR_AUTH, ATTR_CRYPT, ATTR_TEMPLATES, ATTR_AEAD, ATTR_AUTH_TRUNC, ATTR_REPLAY_E
 ESP = 50
 GROUP_ALL = 0xFF
 FOREVER = (1 << 64) - 1
+COMBINED = {"gcm": "rfc4106(gcm(aes))", "chacha": "rfc7539esp(chacha20,poly1305)"}
 
 SADB_GETSPI, SADB_UPDATE, SADB_ADD, SADB_DELETE, SADB_GET, SADB_ACQUIRE, SADB_REGISTER = range(1, 8)
 SADB_FLUSH, SADB_DUMP = 9, 10
@@ -34,7 +35,8 @@ def connect(path, timeout=10):
 
 @dataclasses.dataclass
 class SA:
-    """An ESP tunnel SA and the keys that it is given: AES-GCM (key with its salt), or AES-CBC with HMAC-SHA2-256."""
+    """An ESP tunnel SA and the keys that it is given: AES-GCM or ChaCha20-Poly1305 (`gcm`, `chacha`: key with its salt), or
+    AES-CBC with HMAC-SHA2-256 (`cbc`)."""
 
     source: str
     destination: str
@@ -43,13 +45,14 @@ class SA:
     reqid: int = 0
 
     def __post_init__(self):
-        self.encryption = make_key(36 if self.algorithm == "gcm" else 32)
-        self.integrity = b"" if self.algorithm == "gcm" else make_key(32)
+        self.encryption = make_key(32 if self.algorithm == "cbc" else 36)
+        self.integrity = make_hmac_key() if self.algorithm == "cbc" else b""
 
     @property
     def keys(self):
-        """Every key, AES's without the salt: what must be nowhere once the SA is gone."""
-        return [key for key in (self.encryption[:32], self.integrity) if key]
+        """What must be nowhere once the SA is gone: its keys, without the salt, and HMAC's states."""
+        states = hmac_states(self.integrity) if len(self.integrity) == 32 else []
+        return [key for key in (self.encryption[:32], self.integrity, *states) if key]
 
 
 def _address(text):
@@ -91,8 +94,8 @@ def sa_info(sa, spi=None, soft_seconds=0, hard_seconds=0):
 
 
 def sa_attributes(sa):
-    if sa.algorithm == "gcm":
-        return attribute(ATTR_AEAD, algorithm("rfc4106(gcm(aes))", sa.encryption, 128))
+    if sa.algorithm in COMBINED:
+        return attribute(ATTR_AEAD, algorithm(COMBINED[sa.algorithm], sa.encryption, 128))
     return (attribute(ATTR_CRYPT, algorithm("cbc(aes)", sa.encryption))
             + attribute(ATTR_AUTH_TRUNC, algorithm("hmac(sha256)", sa.integrity, 128)))
 

@@ -384,7 +384,8 @@ class DaemonCrash(KeyingTest):
 
     def charon(self, gateway, local, remote, local_ts, remote_ts):
         charon = self.add(Charon(gateway)).start()
-        charon.load(connection(local, remote, local_ts, remote_ts))
+        # A peer that gives up meanwhile is another matter.
+        charon.load(connection(local, remote, local_ts, remote_ts, options="dpd_delay = 60s"))
         return charon
 
     def first_again(self):
@@ -411,7 +412,7 @@ class DaemonCrash(KeyingTest):
         self.assertEqual(clear.split(), [], "packets in clear in the capture")
         sent = self.capture.tshark("-Y", f"esp && ip.src == {GW1}", "-T", "fields", "-e", "esp.spi", "-e",
                                    "esp.sequence").splitlines()
-        self.assertGreater(len(sent), 10)
+        self.assertTrue(sent, "nothing protected on the wire")
         self.assertEqual(len(sent), len(set(sent)), "a sequence number, and so a nonce, stands for two packets")
 
     def drops_without_sa(self):
@@ -468,6 +469,20 @@ class Keep(DaemonCrash):
         self.first_again()
         self.works_again()
 
+    def test_gateway_stopped_in_order(self):
+        """The policies stand again, until the operator takes them away; then they stay away."""
+        gateway = self.lab.gw1
+        gateway.stop()
+        gateway.start()
+        self.blocked()
+        self.nothing_wrong_on_the_wire()
+        self.echoes.kill()
+        gateway.gwctl("flush")
+        self.assertEqual(gateway.show("flow"), [])
+        gateway.stop()
+        gateway.start()
+        self.assertEqual(gateway.show("flow"), [])
+
     def test_daemon_stopped_in_order(self):
         """It takes its SAs and policies along: that is no crash. The peer's are closed with them."""
         self.echoes.kill()
@@ -487,13 +502,13 @@ class Flush(DaemonCrash):
 
 
 class Hold(DaemonCrash):
-    on_exit = "hold 6"
+    on_exit = "hold 10"
 
     def test_daemon_back_in_time(self):
         """Its old SAs carry the traffic until it has new ones, and go at the end of the hold."""
         self.first.kill()
         self.assertTrue(self.old <= self.spis())
-        self.assert_traffic()
+        wait_for(self.answers, 5, "traffic by the old SAs")
         self.first_again()
         wait_for(lambda: not self.old & self.spis() and self.spis(), 30, "only new SAs")
         self.works_again()
