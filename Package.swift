@@ -37,6 +37,8 @@ let package = Package(
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
     // Hummingbird's own transport, named because the control API asks its channels for peer credentials.
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    // Perf only: latencies in histograms that lose nothing at the far end.
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
   ],
   targets: [
     .target(name: "CDPDK", cSettings: dpdkC, linkerSettings: dpdkLibraries),
@@ -107,6 +109,7 @@ let package = Package(
       dependencies: [
         "CDPDK", "CLayout", "CCrypto", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Histogram", package: "hdrhistogram-swift"),
       ], path: "Perf/Bench", swiftSettings: dpdk),
 
     // Random numbers of tests, from a printed seed.

@@ -71,11 +71,13 @@ final class Rig {
   }
 
   static func engine(_ testCase: Case) throws -> any CryptoEngine {
+    try engine(testCase.engine, for: testCase.algorithm)
+  }
+
+  static func engine(_ name: String, for algorithm: Algorithm) throws -> any CryptoEngine {
     let engines = CryptoEngines()
-    if testCase.engine == "auto" { engines.calibrate([TransformKind(testCase.algorithm.transform(0))]) }
-    guard let engine = engines.engine(named: testCase.engine) else {
-      throw BenchError.failed("no engine \(testCase.engine)")
-    }
+    if name == "auto" { engines.calibrate([TransformKind(algorithm.transform(0))]) }
+    guard let engine = engines.engine(named: name) else { throw BenchError.failed("no engine \(name)") }
     return engine
   }
 

@@ -105,7 +105,9 @@ public final class EthernetPort: @unchecked Sendable {
   public func setMACAddress(_ address: MACAddress) -> Bool {
     var raw = rte_ether_addr()
     withUnsafeMutableBytes(of: &raw) { $0.baseAddress!.setAddress(address, at: 0) }
-    return rte_eth_dev_default_mac_addr_set(id, &raw) == 0
+    if rte_eth_dev_default_mac_addr_set(id, &raw) == 0 { return true }
+    // A device that has none, such as a ring, takes the first that is added for its own.
+    return macAddress.rawValue == 0 && rte_eth_dev_mac_addr_add(id, &raw, 0) == 0 && macAddress == address
   }
 
   /// Does not wait for the device.
