@@ -11,6 +11,24 @@ public enum NodeMemory {
   /// The node of a core; -1: not known.
   public static func node(ofCore core: Int) -> Int { hasNUMA ? Int(numa_node_of_cpu(Int32(clamping: core))) : -1 }
 
+  /// From here on spreads the memory that the calling thread is the first to touch over the nodes it may use, a page to
+  /// each: for what all workers read, whose distance is then the same to all in the mean. `allocate` is not concerned.
+  /// False: there is one node, or the system refuses.
+  @discardableResult
+  public static func interleave(nodes: Int = nodes, spread: () -> Bool = spreadThread) -> Bool {
+    nodes > 1 && spread()
+  }
+
+  /// The calling thread's policy, over every node that it may use.
+  public static func spreadThread() -> Bool {
+    guard hasNUMA, let allowed = numa_get_mems_allowed() else { return false }
+    defer { numa_bitmask_free(allowed) }
+    numa_set_interleave_mask(allowed)
+    guard let now = numa_get_interleave_mask() else { return false }
+    defer { numa_bitmask_free(now) }
+    return numa_bitmask_equal(allowed, now) != 0
+  }
+
   /// Freed with `free`. Never nil: traps when the machine is out of memory.
   public static func allocate(byteCount: Int, node: Int) -> UnsafeMutableRawPointer {
     precondition(byteCount > 0)

@@ -16,6 +16,7 @@ import Wire
     state-dir: /tmp/state
     log-level: debug
     burst: 64
+    numa: interleave
     allow-weak: true
     fragments: after
     portless-fragments: drop
@@ -48,7 +49,7 @@ import Wire
     #expect(c.idle == .sleep && c.crypto == .ipsecMB && c.onIKEExit == .hold(seconds: 45))
     #expect(c.runDirectory == "/tmp/run" && c.stateDirectory == "/tmp/state" && c.logLevel == .debug)
     #expect(c.burst == 64 && c.allowWeak && c.fragments == .after && c.portlessFragments == .drop)
-    #expect(c.pathMTUExpiry == 30)
+    #expect(c.pathMTUExpiry == 30 && c.numa == .interleave)
     #expect(c.metrics?.address == IPAddress("127.0.0.1") && c.metrics?.port == 9100)
     #expect(c.limits.sas == 1_000_000 && c.limits.queuedPacketsPerNeighbor == 3 && c.limits.policies == 65_536)
     #expect(c.ipsec == "/etc/gw/ipsec.conf")
@@ -67,6 +68,7 @@ import Wire
     #expect(c.hugepages && c.memory == nil && c.workers == nil && c.idle == .poll && c.crypto == .auto)
     #expect(c.onIKEExit == .hold(seconds: 30) && c.runDirectory == "/run/gw" && c.stateDirectory == "/var/lib/gw")
     #expect(c.burst == 32 && c.ipsec == nil && !c.allowWeak && c.fragments == .before && c.metrics == nil)
+    #expect(c.numa == .local)
     #expect(c.portlessFragments == .match && c.pathMTUExpiry == 600)
   }
 

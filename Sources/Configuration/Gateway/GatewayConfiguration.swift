@@ -29,6 +29,13 @@ public struct GatewayConfiguration: Sendable, Equatable {
     case drop
   }
 
+  public enum TableMemory: String, Sendable, CaseIterable {
+    /// On the node of the control thread, which fills them.
+    case local
+    /// Page by page over all nodes.
+    case interleave
+  }
+
   public enum LogLevel: String, Sendable, CaseIterable {
     case trace, debug, info, notice, warning, error, critical
   }
@@ -44,6 +51,8 @@ public struct GatewayConfiguration: Sendable, Equatable {
   public var hugepages = true
   /// MiB for EAL; nil: EAL's own choice. 512 where `hugepages` is false and nothing is said.
   public var memory: Int?
+  /// Where the tables lie that all workers read; what a worker alone writes lies on its own node.
+  public var numa = TableMemory.local
   /// Cores that poll; nil: all but the first.
   public var workers: [Int]?
   /// At least one, names and devices all different.

@@ -41,6 +41,7 @@ extension GatewayConfiguration {
     "eal", "hugepages", "memory", "workers", "ports", "routes", "neighbors", "ipsec", "idle", "crypto", "on-ike-exit",
     "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "portless-fragments", "metrics",
     "manual-replay-window", "path-mtu-expiry", "ike", "dummy-packets",
+    "numa",
   ]
 
   private mutating func read(_ root: YAMLCursor) throws(ConfigurationError) {
@@ -61,6 +62,7 @@ extension GatewayConfiguration {
     if let cursor = values["hugepages"] { hugepages = try cursor.bool() }
     if let cursor = values["memory"] { memory = try cursor.int(64...1_048_576, unit: "MiB") }
     if memory == nil && !hugepages { memory = 512 }
+    if let cursor = values["numa"] { numa = try cursor.choice(TableMemory.self) }
     if let cursor = values["workers"] { workers = try Self.workers(cursor) }
     if let cursor = values["ipsec"] { ipsec = Self.resolve(try cursor.string("a path"), beside: file) }
     if let cursor = values["run-dir"] { runDirectory = try Self.absolutePath(cursor) }

@@ -43,6 +43,12 @@ public struct WorkerStatus: Codable, Sendable, Hashable {
     self.socket = socket
   }
 
+  /// What `warnings` says of a queue of a port on another NUMA node, -1: not known; nil: nothing.
+  public static func farPort(_ queue: String, portNode: Int32, workerNode: Int32) -> String? {
+    guard portNode >= 0, workerNode >= 0, portNode != workerNode else { return nil }
+    return "\(queue) is on NUMA node \(portNode), the worker on \(workerNode)"
+  }
+
   enum CodingKeys: String, CodingKey {
     case id, lcore, core, socket, bursts, loops, queues, warnings
     case offeredBursts = "offered_bursts"

@@ -61,6 +61,10 @@ public final class Gateway: @unchecked Sendable {
     directory = try RunDirectory(paths)
     eal = try EAL(Self.ealConfiguration(configuration, paths))
     logger.info("\(EAL.version): workers on cores \(eal.workers.map { String($0.core) }.joined(separator: ", "))")
+    // After EAL made its threads, which would take it over.
+    if configuration.numa == .interleave, !NodeMemory.interleave() {
+      logger.notice("numa: interleave has no effect: one NUMA node, or the system does not allow it")
+    }
     engines = CryptoEngines()
     for failure in engines.failures { logger.error("\(failure)") }
     if configuration.crypto == .auto { engines.calibrate() }

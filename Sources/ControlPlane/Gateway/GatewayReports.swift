@@ -109,11 +109,10 @@ extension Gateway {
       status.idleShare = workerSamples.rates[index].idleShare
       status.queues = dataPlane.queues(ofWorker: index).map { "\(configuration.ports[$0.port].name)/\($0.queue)" }
       for (port, queue) in dataPlane.queues(ofWorker: index) {
-        let socket = dataPlane.ports[port].socket
-        if socket >= 0, statistics.socket >= 0, socket != statistics.socket {
-          let name = "\(configuration.ports[port].name)/\(queue)"
-          status.warnings.append("\(name) is on NUMA node \(socket), the worker on \(statistics.socket)")
-        }
+        let name = "\(configuration.ports[port].name)/\(queue)"
+        let warning = WorkerStatus.farPort(
+          name, portNode: dataPlane.ports[port].socket, workerNode: statistics.socket)
+        if let warning { status.warnings.append(warning) }
       }
       return status
     }
