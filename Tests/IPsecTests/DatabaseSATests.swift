@@ -53,7 +53,7 @@ import Wire
 
   @Test func refusalsLeaveNothingBehind() throws {
     let test = TestDatabase(limits: DatabaseLimits(sas: 2, policies: 1))
-    let live = FakeEngine.live.load(ordering: .relaxed)
+    let live = test.liveSessions
     func refuses(_ change: (inout SAParameters) -> Void, _ matches: (DatabaseError) -> Bool) {
       var sa = TestDatabase.sa(1000)
       change(&sa)
@@ -80,14 +80,14 @@ import Wire
     try test.database.add(TestDatabase.sa(1001), origin: 0)
     refuses({ $0.spi = 1002 }, full)
     #expect(test.database.saCount() == 2)
-    #expect(FakeEngine.live.load(ordering: .relaxed) == live + 2)
+    #expect(test.liveSessions == live + 2)
     #expect(throws: DatabaseError.self) { try test.database.delete(TestDatabase.id(77), origin: 0) }
     #expect(throws: DatabaseError.self) { try test.database.update(TestDatabase.sa(77), origin: 0) }
   }
 
   @Test func deletedSAIsStoppedAtOnceAndWipedAfterGrace() throws {
     let test = TestDatabase()
-    let live = FakeEngine.live.load(ordering: .relaxed)
+    let live = test.liveSessions
     try test.database.add(TestDatabase.sa(1000, out: false), origin: 0)
     let sa = try #require(test.gwSA(1000, out: false))
     let slot = sa.pointee.slot
@@ -95,10 +95,10 @@ import Wire
     #expect(test.gwSA(1000, out: false) == nil)
     #expect(sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue != 0)
     #expect(sa.pointee.salt == 0x1111_1111)
-    #expect(FakeEngine.live.load(ordering: .relaxed) == live + 1)
+    #expect(test.liveSessions == live + 1)
     #expect(test.counters.resets.isEmpty)
     test.reclaimer.pass()
-    #expect(FakeEngine.live.load(ordering: .relaxed) == live)
+    #expect(test.liveSessions == live)
     #expect(test.counters.resets == [slot])
     // The record's memory is the slab's and all zero again.
     #expect(sa.pointee.salt == 0 && sa.pointee.session == nil && sa.pointee.spi == 0)
@@ -375,7 +375,6 @@ import Wire
   /// Adds, deletes and updates by chance; at the end nothing is left over.
   @Test func randomLifeLeavesNothing() throws {
     var random = SeededGenerator()
-    let live = FakeEngine.live.load(ordering: .relaxed)
     let test = TestDatabase(limits: DatabaseLimits(sas: 300, policies: 50, larvalSAs: 20))
     var standing: Set<SAIdentifier> = []
     for index in 0..<8 {
@@ -421,7 +420,7 @@ import Wire
     test.database.flushSAs(nil, owner: nil, origin: 0)
     test.database.flushPolicies(owner: nil, origin: 0)
     while test.reclaimer.waitingCount > 0 { test.reclaimer.pass() }
-    #expect(FakeEngine.live.load(ordering: .relaxed) == live)
+    #expect(test.liveSessions == 0)
     #expect(test.database.factory.slab.inUse == 0 && test.database.policyFactory.slab.inUse == 0)
   }
 }

@@ -6,11 +6,10 @@ import Wire
 
 @testable import IPsec
 
-/// An engine that encrypts nothing and counts what it made and what was destroyed; its sessions hold their key.
+/// An engine that encrypts nothing and counts its sessions; each holds the count beside what stands for its key.
 final class FakeEngine: CryptoEngine {
-  /// Of all engines: tests that look at it run one after the other.
-  static let live = Atomic<Int>(0)
-  static let notWiped = Atomic<Int>(0)
+  final class Count: Sendable { let value = Atomic<Int>(0) }
+  let live = Count()
 
   let name = "fake"
   func supports(_ transform: CryptoTransform) -> Bool { transform.encryption != .tripleDESCBC }
@@ -24,13 +23,15 @@ final class FakeEngine: CryptoEngine {
     }
     let base = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)
     base.initializeMemory(as: UInt8.self, repeating: 0x5a, count: 64)
-    Self.live.wrappingAdd(1, ordering: .relaxed)
+    live.value.wrappingAdd(1, ordering: .relaxed)
+    base.storeBytes(of: Unmanaged.passRetained(live), as: Unmanaged<Count>.self)
     return CryptoSession(
       burst: { jobs, count in for i in 0..<count { jobs[i].succeeded = 1 } }, base: base, stride: 0, footprint: 64,
       destroyer: { base in
+        let live = base.load(as: Unmanaged<Count>.self)
         base.initializeMemory(as: UInt8.self, repeating: 0, count: 64)
         base.deallocate()
-        FakeEngine.live.wrappingSubtract(1, ordering: .relaxed)
+        live.takeRetainedValue().value.wrappingSubtract(1, ordering: .relaxed)
       })
   }
 }
@@ -49,6 +50,7 @@ final class FakeCounters: CounterSource {
 final class TestDatabase {
   let reclaimer = ManualReclaimer()
   let counters = FakeCounters()
+  let engine = FakeEngine()
   let database: SecurityDatabase
   private(set) var events: [(event: DatabaseEvent, origin: UInt64)] = []
 
@@ -57,11 +59,14 @@ final class TestDatabase {
 
   init(limits: DatabaseLimits = DatabaseLimits(sas: 1000, policies: 1000, larvalSAs: 10, acquires: 8)) {
     database = SecurityDatabase(
-      engine: FakeEngine(), workers: 2, limits: limits, reclaimer: reclaimer, counters: counters, now: 1000)
+      engine: engine, workers: 2, limits: limits, reclaimer: reclaimer, counters: counters, now: 1000)
     database.isOwnAddress = { $0 == Self.here }
     database.wallClock = { [unowned database] in database.now + 1_000_000 }
     _ = database.subscribe { [unowned self] in events.append(($0, $1)) }
   }
+
+  /// Keyed sessions that are not destroyed.
+  var liveSessions: Int { engine.live.value.load(ordering: .relaxed) }
 
   /// What happened since it was last asked, as words.
   func takeEvents() -> [String] {

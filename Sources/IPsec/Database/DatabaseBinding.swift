@@ -30,10 +30,31 @@ extension SecurityDatabase {
     policies(near: entry).filter { $0.chain.contains(entry.serial) }
   }
 
-  /// After an SA came, went, or is dying.
+  /// After an SA changed.
   func rebindPolicies(for entry: SAEntry) {
     guard !entry.isInbound else { return }
     for policy in policies(near: entry) { rebind(policy) }
+  }
+
+  /// After an SA went or is dying: the policies that do without it are as they were.
+  func rebindPolicies(using entry: SAEntry) {
+    guard !entry.isInbound else { return }
+    for policy in policies(using: entry) { rebind(policy) }
+  }
+
+  /// After an SA came, which is the newest now: where one template is all there is, it is the best if it fits. Thousands
+  /// of policies may share a peer and ask for no request ID, so this does not search.
+  func bindPolicies(to entry: SAEntry) {
+    guard !entry.isInbound else { return }
+    let chain = [entry.serial]
+    for policy in policies(near: entry) {
+      guard let needs = policy.needs, needs.count == 1 else {
+        rebind(policy)
+        continue
+      }
+      if needs[0].spi != 0, needs[0].spi != entry.parameters.spi { continue }
+      if fits(entry, needs[0], policy) { use(chain, first: entry.sa, policy) }
+    }
   }
 
   /// Finds the SAs of an outbound policy anew and publishes them.
@@ -41,7 +62,7 @@ extension SecurityDatabase {
     guard let needs = policy.needs else { return }
     var chain: [SAEntry] = []
     for need in needs {
-      if let entry = best(for: need, policy.parameters) {
+      if let entry = best(for: need, policy) {
         chain.append(entry)
       } else if !need.isOptional {
         chain = []
@@ -50,14 +71,17 @@ extension SecurityDatabase {
     }
     // The innermost template's SA leads to the others. Links go before what leads to them.
     for position in chain.indices.dropLast().reversed() { link(chain[position], to: chain[position + 1]) }
-    policy.chain = chain.map(\.serial)
+    use(chain.map(\.serial), first: chain.first?.sa, policy)
+  }
+
+  private func use(_ chain: [UInt32], first: UnsafeMutablePointer<gw_sa>?, _ policy: PolicyEntry) {
+    policy.chain = chain
     // Workers read this line with every packet: it is written only when it changes.
-    let first = chain.first?.sa
     if policy.policy.loadSA() != first { policy.policy.storeSA(first) }
     if !chain.isEmpty { policyHasSA(policy) }
   }
 
-  private func best(for need: TemplateNeed, _ policy: PolicyParameters) -> SAEntry? {
+  private func best(for need: TemplateNeed, _ policy: PolicyEntry) -> SAEntry? {
     if need.spi != 0 {
       let id = SAIdentifier(spi: need.spi, destination: need.key.peer, saProtocol: need.key.saProtocol)
       guard let entry = find(id), entry.isUsable, !entry.isInbound, fits(entry, need, policy) else { return nil }
@@ -69,17 +93,21 @@ extension SecurityDatabase {
   }
 
   /// Whether an SA with the template's protocol and peer meets the rest of it.
-  private func fits(_ entry: SAEntry, _ need: TemplateNeed, _ policy: PolicyParameters) -> Bool {
-    let sa = entry.parameters
-    if need.key.requestID != 0, sa.requestID != need.key.requestID { return false }
-    if let mode = need.mode, mode != sa.mode { return false }
-    if let local = need.local, local != sa.source { return false }
-    if sa.interfaceID != policy.interfaceID { return false }
-    if let mark = sa.mark, (policy.mark.map { $0.value & $0.mask } ?? 0) & mark.mask != mark.value { return false }
-    if let selector = sa.selector, !selector.covers(policy.selector) { return false }
+  private func fits(_ entry: SAEntry, _ need: TemplateNeed, _ policy: PolicyEntry) -> Bool {
+    // Fields one by one: a copy of all the parameters would count references for each of them.
+    if need.key.requestID != 0, entry.parameters.requestID != need.key.requestID { return false }
+    if let mode = need.mode, mode != entry.parameters.mode { return false }
+    if let local = need.local, local != entry.parameters.source { return false }
+    if entry.parameters.interfaceID != policy.parameters.interfaceID { return false }
+    if let mark = entry.parameters.mark,
+      (policy.parameters.mark.map { $0.value & $0.mask } ?? 0) & mark.mask != mark.value
+    {
+      return false
+    }
+    if let selector = entry.parameters.selector, !selector.covers(policy.parameters.selector) { return false }
     // An SA of a bundle whose other half is missing would leave off half of the protection.
-    if sa.bundledWith != nil, bundles.next[entry.serial] == nil { return false }
-    let identities = IdentityHash.hash(policy.sourceIdentity, policy.destinationIdentity)
+    if entry.parameters.bundledWith != nil, bundles.next[entry.serial] == nil { return false }
+    let identities = IdentityHash.hash(policy.parameters.sourceIdentity, policy.parameters.destinationIdentity)
     return identities == 0 || identities == entry.identityHash
   }
 

@@ -79,7 +79,7 @@ extension SecurityDatabase {
 
   private func soften(_ entry: SAEntry) {
     entry.state = .dying
-    rebindPolicies(for: entry)
+    rebindPolicies(using: entry)
     emit(.saExpired(record(of: entry), hard: false))
   }
 

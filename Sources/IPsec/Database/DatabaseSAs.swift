@@ -192,7 +192,7 @@ extension SecurityDatabase {
     joinBundle(entry)
     if !entry.isInbound {
       bindings.insert(entry)
-      rebindPolicies(for: entry)
+      bindPolicies(to: entry)
     }
     for first in bundles.waiters(for: entry.identifier) {
       guard let first = entries[first], first !== entry, !leads(from: entry, to: first) else { continue }
@@ -218,7 +218,7 @@ extension SecurityDatabase {
     if entry.parameters.saProtocol == .ipip { named[entry.identifier] = nil }
     if !entry.isInbound {
       bindings.remove(entry)
-      rebindPolicies(for: entry)
+      rebindPolicies(using: entry)
     }
     let firsts = leaveBundles(entry)
     let free = { [self] in release(entry, before: firsts) }
