@@ -1,7 +1,6 @@
 // free() and realloc() that wipe what they give back, for the programs that link this. Keys pass through strings, JSON,
 // buffers of the HTTP server and arrays that grow, none of which can be wiped by who made them: what is freed is zeroed,
 // whoever it was. glibc asks for the replacement everywhere, its own calls and those of shared libraries included.
-#include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #ifndef __has_feature
 #define __has_feature(feature) 0
 #endif
+// A sanitizer brings an allocator of its own.
 #if defined(__GLIBC__) && !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
 
 extern void __libc_free(void *memory);
@@ -48,11 +48,5 @@ __attribute__((visibility("default"))) void *realloc(void *memory, size_t size) 
   release(memory);
   return grown;
 }
-
-int gw_free_wipes(void) { return 1; }
-
-#else
-
-int gw_free_wipes(void) { return 0; }
 
 #endif

@@ -176,7 +176,7 @@ public final class Gateway: @unchecked Sendable {
     hostNetwork = nil
     dataPlane.stop()
     journal.save(database.records(), final: true)
-    writePolicies()
+    writePolicies(isWhole: true)
     quiescence.reclaim()
     eal.stop()
     directory.release()

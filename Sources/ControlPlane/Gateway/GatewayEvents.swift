@@ -70,12 +70,14 @@ extension Gateway {
   func restorePolicies() {
     let kept = policyJournal.read().filter { (try? database.add($0, replacing: false, origin: 0)) != nil }
     guard !kept.isEmpty else { return }
+    // The file has them all at every moment.
+    writePolicies(isWhole: true)
     logger.notice(
       "\(kept.count) policies of key daemons stand again; what they protect is held back until there are SAs for it")
   }
 
-  func writePolicies() {
-    do { try policyJournal.write(database) } catch { logger.error("\(error)") }
+  func writePolicies(isWhole: Bool = false) {
+    do { try policyJournal.write(database, isWhole: isWhole) } catch { logger.error("\(error)") }
   }
 
   private func findLostEvents() {

@@ -37,8 +37,7 @@ final class PolicyJournal {
   func note(_ event: DatabaseEvent) {
     switch event {
     case .policyAdded(let record), .policyUpdated(let record):
-      let isKept = record.parameters.owner != .configuration && record.parameters.type != .bypass
-      if isKept { news.append(record.index) } else { forget(record.index) }
+      if Self.isKept(record.parameters) { news.append(record.index) } else { forget(record.index) }
     case .policyDeleted(let record): forget(record.index)
     case .policiesFlushed:
       isChanged = isChanged || !lines.isEmpty
@@ -48,19 +47,24 @@ final class PolicyJournal {
     }
   }
 
+  private static func isKept(_ policy: PolicyParameters) -> Bool {
+    policy.owner != .configuration && policy.type != .bypass
+  }
+
   private func forget(_ index: UInt32) {
     if lines.removeValue(forKey: index) != nil { isChanged = true }
   }
 
-  /// Brings the file up to date, by parts where there is much to say. Four times a second.
-  func write(_ database: SecurityDatabase) throws(PrivateFile.Failure) {
-    for index in news.suffix(Self.atATime) {
-      guard let policy = database.policy(index: index)?.parameters, policy.owner != .configuration else { continue }
+  /// Brings the file up to date, by parts where there is much to say, unless `isWhole`. Four times a second.
+  func write(_ database: SecurityDatabase, isWhole: Bool = false) throws(PrivateFile.Failure) {
+    let count = isWhole ? news.count : min(news.count, Self.atATime)
+    for index in news.suffix(count) {
+      guard let policy = database.policy(index: index)?.parameters, Self.isKept(policy) else { continue }
       lines[index] = (try? APICoding.encode(policy)).map { String(decoding: $0, as: UTF8.self) }
       isChanged = true
     }
-    news.removeLast(min(news.count, Self.atATime))
-    guard isChanged, notBefore <= .now else { return }
+    news.removeLast(count)
+    guard isChanged, isWhole || notBefore <= .now else { return }
     isChanged = false
     let begin = ContinuousClock.now
     defer { notBefore = .now + (.now - begin) * 20 }

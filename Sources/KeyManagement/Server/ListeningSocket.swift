@@ -19,7 +19,8 @@ public struct KeySocketError: Error, Equatable, CustomStringConvertible, Sendabl
 /// A listening AF_UNIX SOCK_SEQPACKET socket at a path, mode 0600. Pathname sockets, because abstract ones are scoped by
 /// network namespace.
 struct ListeningSocket {
-  private static let backlog: Int32 = 64
+  /// More than come at once: where there is no place left, a client that does not wait is told so (EAGAIN).
+  private static let backlog: Int32 = 512
 
   let path: String
   let descriptor: Int32
