@@ -61,7 +61,8 @@ class Libreswan:
         if self.process.poll() is not None:
             raise CommandFailed(f"{self.gateway.name}: pluto ended with exit {self.process.returncode}\n"
                                 f"{self.log_tail()}")
-        return self.control.exists() and "Total IPsec connections: loaded 0," not in self.whack("--status").stdout
+        status = self.whack("--status", check=False).stdout if self.control.exists() else ""
+        return "Total IPsec connections: " in status and "Total IPsec connections: loaded 0," not in status
 
     def whack(self, *words, check=True, timeout=30):
         return run(PROGRAMS / "whack", "--ctlsocket", self.control, *words, check=check, timeout=timeout)
