@@ -26,8 +26,10 @@ def legend(names, x, y):
 
 def bars(title, groups, series, unit):
     """A group of bars for each (label, [(height, mark) or None for each of `series`]): the mark is a line across."""
-    bar, gap, left, top, height = 14, 10, 60, 55, 260
+    bar, gap, top, height = 14, 10, 55, 260
     most = max((max(pair) for _, pairs in groups for pair in pairs if pair), default=1) or 1
+    ticks = [f"{most * tick / 4:.4g} {unit}" for tick in range(5)]
+    left = 20 + 7 * max(map(len, ticks))
     parts = [text(left, 20, title), *legend(series, left, 38)]
     step = len(series) * bar + gap
     for index, (label, pairs) in enumerate(groups):
@@ -40,10 +42,11 @@ def bars(title, groups, series, unit):
             parts.append(f'<rect x="{start}" y="{top + height - low:.1f}" width="{bar}" height="{low:.1f}" '
                          f'fill="{colour}"/><path d="M{start} {top + height - mark:.1f}h{bar}" stroke="#333"/>')
         parts.append(f'<text transform="translate({x + bar},{top + height + 8}) rotate(60)">{escape(label)}</text>')
-    for tick in range(5):
+    for tick, words in enumerate(ticks):
         y = top + height - tick / 4 * height
-        parts += [f'<path d="M{left - 4} {y}h4" stroke="#333"/>', text(8, y + 4, f"{most * tick / 4:.4g} {unit}")]
-    return document(left + len(groups) * step + 200, top + height + 200, parts)
+        parts += [f'<path d="M{left - 4} {y}h4" stroke="#333"/>', text(left - 8, y + 4, words, 'text-anchor="end"')]
+    longest = 7 * max((len(label) for label, _ in groups), default=0)
+    return document(max(left + len(groups) * step + longest / 2, 400), top + height + longest + 20, parts)
 
 
 def lines(title, series, x_label, y_label, log_x=False, log_y=False, x_ticks=None, y_ticks=None):
