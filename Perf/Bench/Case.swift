@@ -15,8 +15,12 @@ struct Case: Sendable {
   var sas: Int
   var engine: String
   var core: Int
-  /// Cores of workers that have no queue and help.
+  /// Cores of further workers. Those without a receive queue help.
   var helpers: [Int]
+  /// Receive queues, each with the whole load.
+  var queues = 1
+  /// Every packet that leaves is read.
+  var isChecked = false
   var burst: Int
   var samples: Int
 }
@@ -41,6 +45,8 @@ struct Outcome: Codable, Sendable {
   /// Further workers, and the bursts of the run that they took over.
   var helpers = 0
   var handedBursts: UInt64 = 0
+  var queues = 1
+  var check: Checker.Verdict?
 }
 
 enum BenchError: Error, CustomStringConvertible {
@@ -153,7 +159,9 @@ final class Rig {
     defer { eal.stop() }
     let ports = [
       DataPlaneConfiguration.Port(
-        name: "in", device: "net_pcap0,rx_pcap=\(path),infinite_rx=1", hasHost: false),
+        name: "in",
+        device: "net_pcap0," + String(repeating: "rx_pcap=\(path),", count: testCase.queues) + "infinite_rx=1",
+        hasHost: false, queues: testCase.queues),
       DataPlaneConfiguration.Port(name: "out", device: "net_null0,no-rx=1", hasHost: false),
     ]
     var settings = DataPlaneConfiguration(ports: ports, counterSlots: limits.counterSlots)
@@ -164,9 +172,22 @@ final class Rig {
         security: database.tables, fib: routing.fib, adjacencies: routing.adjacencies, interfaces: routing.interfaces))
     try installRoutes(dataPlane)
     dataPlane.shared.pointee.routingGeneration.store(1, ordering: .releasing)
+    let checker = try makeChecker(dataPlane.ports[1])
     try dataPlane.start()
-    defer { dataPlane.stop() }
-    return try measure(dataPlane)
+    let measured = Result { try measure(dataPlane) }
+    dataPlane.stop()
+    var outcome = try measured.get()
+    outcome.check = checker?.verdict()
+    return outcome
+  }
+
+  private func makeChecker(_ port: EthernetPort) throws -> Checker? {
+    guard testCase.isChecked else { return nil }
+    guard testCase.sas == 1, testCase.algorithm != .forward else {
+      throw BenchError.failed("packets are checked of one SA")
+    }
+    let period = Load(size: testCase.size, sas: 1).clearPackets().count
+    return try Checker(port: port.id, queues: port.transmitQueues, isInbound: testCase.isInbound, period: period)
   }
 
   private func measure(_ dataPlane: DataPlane) throws -> Outcome {
@@ -185,9 +206,8 @@ final class Rig {
     for _ in 0..<testCase.samples {
       usleep(40_000)
       let now = Sample(dataPlane)
-      let packets = Double(now.sent - before.sent)
-      costs.append(Double(now.time - before.time) / packets)
-      cycles.append(Double(now.cycles - before.cycles) / packets)
+      costs.append(Double(now.time - before.time) / Double(now.sent - before.sent))
+      cycles.append(Double(now.cycles - before.cycles) / Double(now.sentByFirst - before.sentByFirst))
       before = now
     }
     let sorted = costs.sorted()
@@ -197,6 +217,7 @@ final class Rig {
       median: sorted[sorted.count / 2], cycles: cycles.min() ?? 0, stages: profile(dataPlane), samples: costs)
     outcome.helpers = testCase.helpers.count
     outcome.handedBursts = dataPlane.workerStatistics(0).handedBursts
+    outcome.queues = testCase.queues
     return outcome
   }
 
@@ -210,7 +231,7 @@ final class Rig {
     for _ in 0..<max(4, testCase.samples / 3) {
       usleep(40_000)
       let now = Sample(dataPlane)
-      let packets = Double(now.sent - before.sent)
+      let packets = Double(now.sentByFirst - before.sentByFirst)
       let all = Double(now.cycles - before.cycles) / packets
       if all < least {
         least = all
@@ -225,18 +246,21 @@ final class Rig {
     return best
   }
 
-  /// The counters at one moment.
+  /// The counters at one moment: of all workers, and what the first one did.
   private struct Sample {
     let time = DispatchTime.now().uptimeNanoseconds
     let sent: UInt64
     let received: UInt64
+    let sentByFirst: UInt64
     let cycles: UInt64
     let stages: [Stage: UInt64]
 
     init(_ dataPlane: DataPlane) {
-      let statistics = dataPlane.workerStatistics(0)
-      sent = statistics.sentPackets
-      received = statistics.packets
+      let all = (0..<dataPlane.workerCount).map(dataPlane.workerStatistics)
+      let statistics = all[0]
+      sent = all.reduce(0) { $0 + $1.sentPackets }
+      received = all.reduce(0) { $0 + $1.packets }
+      sentByFirst = statistics.sentPackets
       cycles = statistics.cycles
       stages = statistics.stageCycles
     }

@@ -20,8 +20,10 @@ struct GWBench: ParsableCommand {
   @Option(help: "SAs, a different one each packet.") var sas = "1"
   @Option(help: "openssl, ipsec-mb, auto.") var engines = "auto"
   @Option(help: "The core to poll on; default: the last.") var core: Int?
-  @Option(help: "Cores of further workers, which have no queue and open bursts of the first; several: with commas.")
+  @Option(help: "Cores of further workers, which without a queue open bursts of the first; several: with commas.")
   var helpers = ""
+  @Option(help: "Receive queues, each with the whole load and a worker.") var queues = 1
+  @Flag(help: "Read every packet that leaves: its order, and that it comes once. Of one SA.") var check = false
   @Option(help: "Packets taken at once.") var burst = 32
   @Option(help: "Samples of 40 ms.") var samples = 25
   @Flag(help: "JSON, one object a line.") var json = false
@@ -60,7 +62,8 @@ struct GWBench: ParsableCommand {
               cases.append(
                 Case(
                   algorithm: algorithm, isInbound: direction == "in", size: size, sas: sas, engine: engine, core: core,
-                  helpers: list(helpers).compactMap { Int($0) }, burst: burst, samples: samples))
+                  helpers: list(helpers).compactMap { Int($0) }, queues: queues, isChecked: check, burst: burst,
+                  samples: samples))
             }
           }
         }
@@ -80,6 +83,7 @@ struct GWBench: ParsableCommand {
       let (outcome, text) = try runApart(one)
       print(json ? text : table.row(outcome))
       fflush(nil)
+      guard outcome.check?.isGood ?? true else { throw ExitCode.failure }
     }
   }
 
@@ -93,7 +97,8 @@ struct GWBench: ParsableCommand {
       "--burst", "\(one.burst)", "--samples", "\(one.samples)",
     ]
     if floor { process.arguments?.append("--floor") }
-    if !helpers.isEmpty { process.arguments? += ["--helpers", helpers] }
+    if !helpers.isEmpty { process.arguments? += ["--helpers", helpers, "--queues", "\(queues)"] }
+    if check { process.arguments?.append("--check") }
     let pipe = Pipe()
     process.standardOutput = pipe
     try process.run()
@@ -130,7 +135,11 @@ struct ResultTable {
     line += cell(outcome.direction, 4) + cell(outcome.size, 7) + cell("\(outcome.sas)", 7) + cell(outcome.engine, 9)
     line += number(outcome.minimum) + number(outcome.median) + number(outcome.cycles)
     if hasFloor { line += number(outcome.engineAlone) }
-    if outcome.helpers > 0 { line += "  \(outcome.handedBursts) bursts handed" }
+    if outcome.helpers > 0 { line += "  \(outcome.queues) queues, \(outcome.handedBursts) bursts handed" }
+    if let check = outcome.check {
+      line += "  \(check.packets) read, \(check.disorders) out of order, \(check.duplicates) twice"
+      line += ", \(check.missing) missing"
+    }
     if hasStages {
       line += "  |        " + Self.stageNames.map { number(outcome.stages[$0] ?? 0) }.joined()
     }

@@ -19,6 +19,9 @@ public final class EthernetPort: @unchecked Sendable {
   public let transmitDescriptors: Int
   /// Packets are spread over the receive queues by their hash.
   public let hasRSS: Bool
+  /// The ESP that a rule of the device's (rte_flow) spreads over the receive queues by SPI: `ipv4/esp`, `ipv4/udp/esp` …
+  /// Without one its hash may still take the SPI in. Since `start`; control thread.
+  public private(set) var espRules: [String] = []
   /// The device checks IPv4 header checksums (`cdpdk_rx_ip_checksum_bad` in `ol_flags`).
   public let checksIPv4: Bool
   /// The largest IP packet it sends and receives, in bytes. Control thread.
@@ -63,12 +66,25 @@ public final class EthernetPort: @unchecked Sendable {
     try PortSetup.check(outcome, device, "start")
     isStarted = true
     try setPromiscuous(configuration.isPromiscuous)
+    spreadESP()
+  }
+
+  /// A gateway's peers have few addresses and many SAs: by addresses alone one queue would have all of a peer's.
+  private func spreadESP() {
+    guard receiveQueues > 1 else { return }
+    let queues = (0..<receiveQueues).map { UInt16($0) }
+    for pattern in 0..<Int(CDPDK_ESP_PATTERNS) {
+      let outcome = EALLog.shared.collecting { cdpdk_spread_esp(id, UInt32(pattern), queues, UInt32(queues.count)) }
+      if outcome.result == 0, let name = cdpdk_esp_pattern(UInt32(pattern)) { espRules.append(String(cString: name)) }
+    }
   }
 
   /// No worker polls it any more.
   public func stop() {
     guard isStarted else { return }
     isStarted = false
+    if !espRules.isEmpty { rte_flow_flush(id, nil) }
+    espRules = []
     _ = rte_eth_dev_stop(id)
   }
 
@@ -161,6 +177,7 @@ public final class EthernetPort: @unchecked Sendable {
     parts.append("descriptors \(receiveDescriptors)/\(transmitDescriptors)")
     if socket >= 0 { parts.append("NUMA node \(socket)") }
     if hasRSS { parts.append("RSS") }
+    if !espRules.isEmpty { parts.append("by SPI for " + espRules.joined(separator: ", ")) }
     return "\(device): " + parts.joined(separator: ", ")
   }
 }

@@ -137,6 +137,9 @@ public struct Worker {
   /// Of fragments to the gateway; nil: none is done.
   let reassembly: OpaquePointer?
 
+  /// The numbers of the SA that sealed last, which another worker may be sealing for too. Only ever prefetched.
+  var lastNumbers: UnsafeRawPointer?
+
   /// For protocols other than a single ESP tunnel.
   let scratch: ProtocolScratch
 

@@ -72,17 +72,8 @@ enum WorkerLoop {
     var port = 0
     while port < w.pointee.portCount {
       let p = w.pointee.ports + port
-      if p.pointee.hasRx, HandedBursts.isWanted(w, p) {
-        work &+= HandedBursts.round(w, port: port)
-      } else if p.pointee.hasRx {
-        let count = Int(
-          cdpdk_rx_burst(p.pointee.id, p.pointee.rxQueue, w.pointee.received, p.pointee.burst))
-        p.pointee.adapt(received: count, atMost: w.pointee.burst)
-        if count > 0 {
-          ReceiveStage.run(w, port: port, count: count)
-          process(w, count)
-          work &+= count
-        }
+      if p.pointee.hasRx {
+        work &+= HandedBursts.isWanted(w, p) ? HandedBursts.measured(w, port: port) : receive(w, port: port)
       }
       port &+= 1
     }
@@ -94,6 +85,19 @@ enum WorkerLoop {
     if work == 0 { work = HandedBursts.help(w) }
     if w.pointee.freedCount > 0 { w.releaseFreed() }
     return work
+  }
+
+  /// One burst of a port, through all stages. Returns how many packets there were.
+  @inline(__always)
+  static func receive(_ w: WorkerPointer, port: Int) -> Int {
+    let p = w.pointee.ports + port
+    let count = Int(cdpdk_rx_burst(p.pointee.id, p.pointee.rxQueue, w.pointee.received, p.pointee.burst))
+    p.pointee.adapt(received: count, atMost: w.pointee.burst)
+    if count > 0 {
+      ReceiveStage.run(w, port: port, count: count)
+      process(w, count)
+    }
+    return count
   }
 
   /// The values that a burst goes by, read once.

@@ -16,6 +16,13 @@
  * With `has_sequence_high`, 4 bytes behind the authenticated ones must be addressable (ESP: the ICV stands there): an
  * engine may write there while it runs, and puts back what it found.
  * A block cipher's `text_length` must be a multiple of its block; a job that breaks this fails. */
+struct crypto_job;
+/* Runs `count` jobs. Each session came with this function, but sessions of several SAs may stand in one burst.
+ * Sets `succeeded` in each. Never allocates, locks or calls the system. Open compares ICVs in constant time and leaves
+ * the text of a failed job unspecified. */
+typedef void (*crypto_burst)(struct crypto_job *_Nonnull jobs, ptrdiff_t count);
+typedef void (*crypto_destroy)(void *_Nonnull base);
+
 typedef struct crypto_job {
   void *_Nonnull session;                /* the engine's key schedules of this SA, for this worker */
   uint8_t *_Nonnull text;
@@ -35,7 +42,9 @@ typedef struct crypto_job {
   uint16_t index;               /* the caller's: which packet of its burst */
   uint32_t kept;                /* the engine's while it runs, as is the next */
   void *_Nullable wrapped;
-  uint32_t reserved[8];
+  crypto_burst _Nullable run;            /* the caller's: what runs the job on another worker, and how far that one's */
+  uint32_t session_stride;               /* key schedules lie from this one's */
+  uint32_t reserved[5];
 } crypto_job;
 _Static_assert(sizeof(crypto_job) == 128, "two cache lines");
 
@@ -61,10 +70,4 @@ static inline int crypto_icv_equal(const uint8_t *_Nonnull a, const uint8_t *_No
 
 /* Brings the cache line at `address` near; any address may be given. */
 static inline void crypto_prefetch(const void *_Nullable address) { __builtin_prefetch(address); }
-
-/* Runs `count` jobs. Each session came with this function, but sessions of several SAs may stand in one burst.
- * Sets `succeeded` in each. Never allocates, locks or calls the system. Open compares ICVs in constant time and leaves
- * the text of a failed job unspecified. */
-typedef void (*crypto_burst)(crypto_job *_Nonnull jobs, ptrdiff_t count);
-typedef void (*crypto_destroy)(void *_Nonnull base);
 #endif

@@ -14,6 +14,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_ip.h>
 #include <rte_ip_frag.h>
 #include <rte_launch.h>
@@ -122,6 +123,14 @@ CDPDK_INLINE int cdpdk_chain(cdpdk_mbuf *head, cdpdk_mbuf *tail) {
 /// Fields back to those of a fresh mbuf: empty, default headroom.
 CDPDK_INLINE void cdpdk_reset(cdpdk_mbuf *m) { rte_pktmbuf_reset((struct rte_mbuf *)m); }
 CDPDK_INLINE void cdpdk_prefetch(const void *p) { rte_prefetch0(p); }
+/// For a line that is about to be written, and that another core may hold.
+CDPDK_INLINE void cdpdk_prefetch_write(const void *p) {
+#ifdef __x86_64__
+  __asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
+#else
+  __builtin_prefetch(p, 1);
+#endif
+}
 CDPDK_INLINE void cdpdk_prefetch_data(cdpdk_mbuf *m) { rte_prefetch0((char *)m->buf_addr + RTE_PKTMBUF_HEADROOM); }
 CDPDK_INLINE uint64_t cdpdk_cycles(void) { return rte_rdtsc(); }
 CDPDK_INLINE int cdpdk_errno(void) { return rte_errno; }
@@ -153,6 +162,12 @@ CDPDK_INLINE uint64_t cdpdk_rss_l4(void) { return RTE_ETH_RSS_UDP | RTE_ETH_RSS_
 CDPDK_INLINE uint64_t cdpdk_rss_esp(void) { return RTE_ETH_RSS_ESP; }
 CDPDK_INLINE uint64_t cdpdk_rx_offload_ipv4_checksum(void) { return RTE_ETH_RX_OFFLOAD_IPV4_CKSUM; }
 CDPDK_INLINE uint64_t cdpdk_rx_offload_rss_hash(void) { return RTE_ETH_RX_OFFLOAD_RSS_HASH; }
+
+/// What an rte_flow rule of `cdpdk_spread_esp` looks for, by number.
+enum { CDPDK_ESP_PATTERNS = 4 };
+const char *cdpdk_esp_pattern(unsigned number);
+/// Has the device spread ESP of one pattern over `queues` by its SPI. Of a port that runs. 0, or -errno.
+int cdpdk_spread_esp(uint16_t port, unsigned pattern, const uint16_t *queues, uint32_t count);
 CDPDK_INLINE uint64_t cdpdk_rx_offload_scatter(void) { return RTE_ETH_RX_OFFLOAD_SCATTER; }
 CDPDK_INLINE uint64_t cdpdk_tx_offload_ipv4_checksum(void) { return RTE_ETH_TX_OFFLOAD_IPV4_CKSUM; }
 CDPDK_INLINE uint64_t cdpdk_tx_offload_multi_segs(void) { return RTE_ETH_TX_OFFLOAD_MULTI_SEGS; }

@@ -20,6 +20,8 @@ public struct PortStatus: Codable, Sendable, Hashable {
   public var addresses: [String] = []
   public var rxQueues: UInt16 = 0
   public var txQueues: UInt16 = 0
+  /// The ESP that the device spreads over its queues by SPI (rte_flow): `ipv4/esp`, `ipv4/udp/esp` …
+  public var espRules: [String] = []
   /// The NUMA socket of the device; -1: not known.
   public var socket: Int32 = -1
   public var rxPackets: UInt64 = 0
@@ -46,6 +48,7 @@ public struct PortStatus: Codable, Sendable, Hashable {
     case fullDuplex = "full_duplex"
     case rxQueues = "rx_queues"
     case txQueues = "tx_queues"
+    case espRules = "esp_rules"
     case rxPackets = "rx_packets"
     case rxBytes = "rx_bytes"
     case rxErrors = "rx_error_packets"

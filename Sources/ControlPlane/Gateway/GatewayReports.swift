@@ -74,6 +74,7 @@ extension Gateway {
       status.addresses = (routing.interface(port: UInt16(index))?.addresses ?? []).map(\.description)
       status.rxQueues = UInt16(port.receiveQueues)
       status.txQueues = UInt16(port.transmitQueues)
+      status.espRules = port.espRules
       status.socket = Int32(port.socket)
       status.rxPackets = counters.rxPackets
       status.rxBytes = counters.rxBytes

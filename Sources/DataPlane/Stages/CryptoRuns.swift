@@ -10,16 +10,25 @@ enum CryptoRuns {
   /// Job `i` belongs to packet `i`.
   @inline(__always)
   static func run(_ jobs: UnsafeMutablePointer<CryptoJob>, _ packets: PacketList, _ count: Int) {
+    each(jobs, count) { packets[$0].pointee.sa.unsafelyUnwrapped.pointee.burst.unsafelyUnwrapped }
+  }
+
+  /// Jobs that name their function themselves.
+  @inline(__always)
+  static func run(_ jobs: UnsafeMutablePointer<CryptoJob>, _ count: Int) {
+    each(jobs, count) { jobs[$0].run.unsafelyUnwrapped }
+  }
+
+  @inline(__always)
+  private static func each(
+    _ jobs: UnsafeMutablePointer<CryptoJob>, _ count: Int, _ function: (_ index: Int) -> crypto_burst
+  ) {
     var start = 0
     while start < count {
-      let burst = packets[start].pointee.sa.unsafelyUnwrapped.pointee.burst.unsafelyUnwrapped
+      let burst = function(start)
       let address = unsafeBitCast(burst, to: UInt.self)
       var end = start &+ 1
-      while end < count {
-        let next = packets[end].pointee.sa.unsafelyUnwrapped.pointee.burst.unsafelyUnwrapped
-        if unsafeBitCast(next, to: UInt.self) != address { break }
-        end &+= 1
-      }
+      while end < count, unsafeBitCast(function(end), to: UInt.self) == address { end &+= 1 }
       burst(jobs + start, end &- start)
       start = end
     }

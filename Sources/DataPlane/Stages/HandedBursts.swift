@@ -15,10 +15,12 @@ struct HandedBurst: ~Copyable {
   /// Written by the lead while free.
   var first: Int32 = 0
   var count: Int32 = 0
+  /// Written by a helper while taken: job `i` succeeded, in bit `i`.
+  var succeeded: UInt32 = 0
   let lead: UnsafeMutablePointer<Worker>
   /// The lead has run it before its turn.
   var isLeads = false
-  private let spare: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+  private let spare: (UInt64, UInt64, UInt64, UInt32) = (0, 0, 0, 0)
 
   init(lead: UnsafeMutablePointer<Worker>) { self.lead = lead }
 }
@@ -35,13 +37,21 @@ struct HandoffMemory {
   let bursts: UnsafeMutablePointer<HandedBurst>
   let packets: PacketList
   let jobs: UnsafeMutablePointer<CryptoJob>
+  /// A burst of another's jobs while this worker runs them.
+  let borrowed: UnsafeMutablePointer<CryptoJob>
+  var gauge = HandoffGauge()
   /// Of this round.
   var burstCount = 0
   var jobCount = 0
 
+  /// `jobs`: room for `mostPackets`.
   init(ring: OpaquePointer?, lead: UnsafeMutablePointer<Worker>, jobs: UnsafeMutablePointer<CryptoJob>) {
     self.ring = ring
     self.jobs = jobs
+    let copies = UnsafeMutableRawPointer.allocate(
+      byteCount: Self.burst * MemoryLayout<CryptoJob>.stride, alignment: 64)
+    copies.initializeMemory(as: UInt8.self, repeating: 0, count: Self.burst * MemoryLayout<CryptoJob>.stride)
+    borrowed = copies.bindMemory(to: CryptoJob.self, capacity: Self.burst)
     packets = PacketList(capacity: Self.mostPackets)
     let memory = UnsafeMutableRawPointer.allocate(
       byteCount: Self.mostBursts * MemoryLayout<HandedBurst>.stride, alignment: 64)
@@ -67,6 +77,15 @@ enum HandedBursts {
       && w.pointee.shared.pointee.idleWorkers.load(ordering: .relaxed) > 0
   }
 
+  /// A round in which bursts may be handed, by whichever way is the cheaper. Returns how many packets came.
+  @inline(never)
+  static func measured(_ w: WorkerPointer, port: Int) -> Int {
+    let start = cdpdk_cycles()
+    let count = w.pointee.handoff.gauge.isHanding ? round(w, port: port) : WorkerLoop.receive(w, port: port)
+    w.pointee.handoff.gauge.note(cycles: cdpdk_cycles() &- start, packets: count)
+    return count
+  }
+
   /// Receives burst after burst while they are full, and offers what is inbound ESP. Returns how many packets came.
   @inline(never)
   static func round(_ w: WorkerPointer, port index: Int) -> Int {
@@ -76,6 +95,7 @@ enum HandedBursts {
     var count = burst
     var bursts = 0
     while count == burst, bursts < HandoffMemory.mostBursts {
+      prepareLines(w)
       count = Int(cdpdk_rx_burst(port.pointee.id, port.pointee.rxQueue, w.pointee.received, UInt16(burst)))
       bursts &+= 1
       total &+= count
@@ -87,6 +107,17 @@ enum HandedBursts {
     WorkerLoop.runStages(w)
     w.pointee.packetCount = 0
     return total
+  }
+
+  /// The next jobs' lines, which a helper may have read last.
+  @inline(__always)
+  private static func prepareLines(_ w: WorkerPointer) {
+    let jobs = UnsafeRawPointer(w.pointee.handoff.jobs + w.pointee.handoff.jobCount)
+    var line = 0
+    while line < HandoffMemory.burst * 2 {
+      cdpdk_prefetch_write(jobs + line &* 64)
+      line &+= 1
+    }
   }
 
   /// The first `count` buffers of `received`. They stay as they are received until `complete`.
@@ -109,6 +140,7 @@ enum HandedBursts {
     w.pointee.jobs = w.pointee.handoff.jobs + first
     w.pointee.sealed = w.pointee.handoff.packets.from(first)
     let count = InboundStage.prepare(w, found)
+    let bytes = address(w.pointee.jobs, w.pointee.sealed, count)
     w.pointee.inbound.count = 0
     w.pointee.jobs = jobs
     w.pointee.sealed = sealed
@@ -120,18 +152,26 @@ enum HandedBursts {
     w.pointee.handoff.jobCount = first &+ count
     w.pointee.handoff.burstCount &+= 1
     handed.pointee.state.store(HandedBurst.State.offered, ordering: .releasing)
-    announce(w, handed, count)
+    if bytes >= leastBytes { announce(w, handed) }
   }
 
-  private static func announce(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>, _ count: Int) {
-    let jobs = w.pointee.handoff.jobs + Int(handed.pointee.first)
+  /// Puts into the jobs what a helper needs to know of their SAs, so that it reads no line that the lead writes again.
+  /// Returns how many bytes there are to open.
+  private static func address(_ jobs: UnsafeMutablePointer<CryptoJob>, _ packets: PacketList, _ count: Int) -> Int {
     var bytes = 0
     var i = 0
     while i < count {
+      let sa = packets[i].pointee.sa.unsafelyUnwrapped
+      jobs[i].run = sa.pointee.burst
+      jobs[i].session_stride = UInt32(truncatingIfNeeded: sa.pointee.session_stride)
       bytes &+= Int(jobs[i].text_length)
       i &+= 1
     }
-    guard bytes >= leastBytes, let ring = w.pointee.handoff.ring else { return }
+    return bytes
+  }
+
+  private static func announce(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
+    guard let ring = w.pointee.handoff.ring else { return }
     var entry: Mbuf? = UnsafeMutableRawPointer(handed).assumingMemoryBound(to: cdpdk_mbuf.self)
     w.tally(cdpdk_ring_enqueue(ring, &entry, 1) == 1 ? .offeredBursts : .handoffRingFull, 1)
   }
@@ -183,7 +223,7 @@ enum HandedBursts {
           rte_pause()
         }
       }
-      if !handed.pointee.isLeads { w.tally(.handedBursts, 1) }
+      if !handed.pointee.isLeads { fetch(w, handed) }
     }
     handed.pointee.isLeads = false
     w.mark(.crypto)
@@ -208,29 +248,65 @@ enum HandedBursts {
   @inline(never)
   private static func help(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) -> Int {
     guard claim(handed) else { return 1 }
-    run(w, handed)
+    runBorrowed(w, handed)
     handed.pointee.state.store(HandedBurst.State.done, ordering: .releasing)
     w.tally(.helpedBursts, 1)
     return 1
   }
 
-  /// The jobs of a burst that `w` has claimed, in runs of one engine.
+  /// A burst of the lead's own, which nobody took.
+  @inline(__always)
   private static func run(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
-    let lead = handed.pointee.lead
     let first = Int(handed.pointee.first)
-    let jobs = lead.pointee.handoff.jobs + first
-    let packets = lead.pointee.handoff.packets.from(first)
+    CryptoRuns.run(
+      w.pointee.handoff.jobs + first, w.pointee.handoff.packets.from(first), Int(handed.pointee.count))
+  }
+
+  /// Another's jobs, on copies: a line that one core reads and the other writes costs both of them more than a small
+  /// packet's cryptography. What comes back is one word for all of them.
+  private static func runBorrowed(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
+    let lead = handed.pointee.lead
+    let jobs = lead.pointee.handoff.jobs + Int(handed.pointee.first)
     let count = Int(handed.pointee.count)
+    let borrowed = w.pointee.handoff.borrowed
     let away = w.pointee.id &- lead.pointee.id
-    if away != 0 {
-      var i = 0
-      while i < count {
-        let stride = Int(packets[i].pointee.sa.unsafelyUnwrapped.pointee.session_stride)
-        jobs[i].session += stride &* away
-        i &+= 1
-      }
+    var i = 0
+    while i < count {
+      cdpdk_prefetch(jobs + i)
+      cdpdk_prefetch(UnsafeRawPointer(jobs + i) + 64)
+      i &+= 1
     }
-    CryptoRuns.run(jobs, packets, count)
+    i = 0
+    while i < count {
+      borrowed[i] = jobs[i]
+      borrowed[i].session += Int(borrowed[i].session_stride) &* away
+      cdpdk_prefetch(borrowed[i].text)
+      cdpdk_prefetch(borrowed[i].text + 64)
+      i &+= 1
+    }
+    CryptoRuns.run(borrowed, count)
+    var succeeded: UInt32 = 0
+    while i > 0 {
+      i &-= 1
+      succeeded = succeeded << 1 | UInt32(borrowed[i].succeeded & 1)
+    }
+    handed.pointee.succeeded = succeeded
+  }
+
+  /// What a helper has done comes back to the lead, the lines that it will read all at once.
+  private static func fetch(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
+    w.tally(.handedBursts, 1)
+    let jobs = w.pointee.handoff.jobs + Int(handed.pointee.first)
+    let count = Int(handed.pointee.count)
+    let succeeded = handed.pointee.succeeded
+    var i = 0
+    while i < count {
+      let text = UnsafeRawPointer(jobs[i].text)
+      cdpdk_prefetch(text)
+      cdpdk_prefetch(text + Int(jobs[i].text_length) - 1)
+      jobs[i].succeeded = UInt8(truncatingIfNeeded: succeeded >> UInt32(truncatingIfNeeded: i)) & 1
+      i &+= 1
+    }
   }
 }
 

@@ -114,6 +114,7 @@ enum PlainTunnel {
     }
     guard kept > 0 else { return 0 }
     let taken = UInt64(truncatingIfNeeded: kept)
+    w.pointee.lastNumbers = UnsafeRawPointer(sa.sequenceAtomic)
     let first = sa.sequenceAtomic.pointee.wrappingAdd(taken, ordering: .relaxed).oldValue &+ 1
     frame(w, sa, adjacency, sealed, w.pointee.jobs + job, count: kept, first: first)
     let total = UInt64(truncatingIfNeeded: bytes)

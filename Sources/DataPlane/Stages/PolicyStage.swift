@@ -26,9 +26,11 @@ enum PolicyStage {
   static func run(_ w: WorkerPointer) {
     let list = w.pointee.policy
     w.pointee.policy.count = 0
+    if let numbers = w.pointee.lastNumbers { cdpdk_prefetch_write(numbers) }
     let generation = w.pointee.generation
     let flows = w.pointee.flows
     var run = PolicyCountRun()
+    var near = 0
     var i = 0
     while i < list.count {
       let packet = list[i]
@@ -40,6 +42,7 @@ enum PolicyStage {
       {
         entry = nil
       }
+      if entry == nil, i > near { near = PolicyPrefetch.run(w, list, from: i &- 1) }
       let flow = entry ?? Classifier.classify(w, packet)
       if flow.pointee.action != FlowAction.protect.rawValue, let inbound = flow.pointee.policy {
         run.add(w, inbound, bytes: Int(packet.pointee.length))

@@ -24,13 +24,16 @@ enum PortTable {
   }
 
   private static func particulars(_ port: PortStatus) -> String {
-    let lines = [
+    var lines = [
       "device \(port.device), driver \(port.driver), MAC \(port.mac)",
       "\(port.rxQueues) rx queues, \(port.txQueues) tx queues, NUMA socket "
         + (port.socket < 0 ? "unknown" : "\(port.socket)") + ", host TAP \(port.host ? "yes" : "no")",
       "addresses " + (port.addresses.isEmpty ? "none" : port.addresses.joined(separator: ", ")),
       "rx lost: \(port.rxErrors) errors, \(port.rxMissed) missed by workers, \(port.rxNoMbuf) without a buffer",
     ]
+    if !port.espRules.isEmpty {
+      lines.append("spread over the rx queues by SPI: " + port.espRules.joined(separator: ", "))
+    }
     return "\n\(port.name)\n" + lines.map { "  \($0)\n" }.joined()
   }
 }
