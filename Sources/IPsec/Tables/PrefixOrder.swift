@@ -148,20 +148,22 @@ final class PrefixOrder<Key: PrefixKey> {
     return (self.key(chunk, count - 1), self.words(chunk, count - 1))
   }
 
-  /// Calls `body` with the words of every address from `first` to `last`, some more than once: readers may meet any of
-  /// these.
-  func forEach(_ first: Key, _ last: Key, _ body: (UnsafeMutableRawPointer) -> Void) {
+  /// Calls `body` with every address from `first` to `last` in order and its words; with the words of some more than
+  /// once: readers may meet any of these.
+  func forEach(_ first: Key, _ last: Key, _ body: (Key, UnsafeMutableRawPointer) -> Void) {
     guard !chunks.isEmpty else { return }
     var index = chunk(first)
     while index < chunks.count, chunks[index].first <= last {
       let chunk = chunks[index]
       var place = chunk.first >= first ? 0 : Self.countBelow(first, chunk)
       while place < chunk.count, key(chunk, place) <= last {
-        body(words(chunk, place))
+        body(key(chunk, place), words(chunk, place))
         place += 1
       }
       let hasLast = place == chunk.count && key(chunk, place - 1) >= first
-      if hasLast { for copy in place..<max(place, Reader.capacity) { body(words(chunk, copy)) } }
+      if hasLast {
+        for copy in place..<max(place, Reader.capacity) { body(key(chunk, copy), words(chunk, copy)) }
+      }
       index += 1
     }
   }

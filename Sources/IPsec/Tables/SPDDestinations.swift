@@ -29,7 +29,7 @@ final class SPDDestinations<Key: PrefixKey> {
     uses[prefix] = standing == 1 ? nil : standing - 1
     guard standing == 1 else { return }
     let bit = Key.bit(ofLength: prefix.length)
-    order.forEach(prefix.address, prefix.last) { words in
+    order.forEach(prefix.address, prefix.last) { _, words in
       Self.word(words, bit).pointee.bitwiseAnd(~(1 << UInt64(bit & 63)), ordering: .relaxed)
     }
     if Key.bit(ofLength: 0) == Key.bit(ofLength: 1), prefix.length < 2 {
@@ -41,7 +41,7 @@ final class SPDDestinations<Key: PrefixKey> {
 
   private func mark(_ prefix: PrefixName<Key>) {
     let bit = Key.bit(ofLength: prefix.length)
-    order.forEach(prefix.address, prefix.last) { words in
+    order.forEach(prefix.address, prefix.last) { _, words in
       Self.word(words, bit).pointee.bitwiseOr(1 << UInt64(bit & 63), ordering: .relaxed)
     }
   }
@@ -58,7 +58,7 @@ final class SPDDestinations<Key: PrefixKey> {
     let covering = before.map { SPDLengths<Key>.covering($0.words, common: $0.address.common(address)) }
     order.insert(address)
     guard let covering else { return }
-    order.forEach(address, address) { words in
+    order.forEach(address, address) { _, words in
       Self.word(words, 0).pointee.store(covering.low, ordering: .relaxed)
       if Key.bitWords > 1 { Self.word(words, 64).pointee.store(covering.high, ordering: .relaxed) }
     }

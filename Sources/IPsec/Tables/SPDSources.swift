@@ -58,12 +58,16 @@ final class SPDSources<Key: PrefixKey> {
     return next
   }
 
-  /// Calls `body` with those within the prefix between which and the prefix there is none, more than once perhaps.
+  /// Calls `body` with those within the prefix between which and the prefix there is none.
   private func forEachBelow(_ node: Node, _ prefix: PrefixName<Key>, _ body: (Node) -> Void) {
-    order.forEach(prefix.address, prefix.last) { words in
+    // Up to here all addresses are below the one that was last.
+    var done: Key?
+    order.forEach(prefix.address, prefix.last) { address, words in
+      if let done, address <= done { return }
       guard var below = Self.node(words), below.length > prefix.length else { return }
       while let up = below.up, up.length > prefix.length { below = up }
       body(below)
+      done = PrefixName(address, below.length).last
     }
   }
 
@@ -78,7 +82,7 @@ final class SPDSources<Key: PrefixKey> {
   }
 
   private func set(_ address: Key, _ node: Node) {
-    order.forEach(address, address) { words in
+    order.forEach(address, address) { _, words in
       atomicField(words, 0, as: UInt.self).pointee.store(UInt(bitPattern: node), ordering: .releasing)
     }
   }
