@@ -285,6 +285,9 @@ import Wire
     var standing: [UInt32: UnsafeMutablePointer<gw_policy>] = [:]
     func agrees(_ number: UInt32) -> Bool {
       var key = Sample.key(address(number), address(0))
+      var near = SPDPrefetch()
+      near.begin(spd.reader, &key, direction: GW_OUT)
+      for step in 1...3 { near.advance(&key, step: step) }
       return spd.reader.lookup(&key) == standing[number]
     }
     for number in 0..<6000 as Range<UInt32> {

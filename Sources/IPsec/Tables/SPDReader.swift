@@ -32,13 +32,14 @@ public struct SPDReader: @unchecked Sendable {
   /// The policy for a packet; nil: none. `key.family` must be 2 or 10, `key.direction` 0 or 1.
   @inlinable
   public func lookup(_ key: UnsafePointer<gw_flow_key>) -> UnsafeMutablePointer<gw_policy>? {
-    key.pointee.family == 10
-      ? Search<UInt128>.run(view(key), key, seed: seed) : Search<UInt32>.run(view(key), key, seed: seed)
+    let view = view(direction: key.pointee.direction, family: key.pointee.family)
+    return key.pointee.family == 10
+      ? Search<UInt128>.run(view, key, seed: seed) : Search<UInt32>.run(view, key, seed: seed)
   }
 
   @inlinable @inline(__always)
-  func view(_ key: UnsafePointer<gw_flow_key>) -> UnsafeMutablePointer<gw_spd_view> {
-    let slot = Int(key.pointee.direction & 1) &* 2 &+ (key.pointee.family == 10 ? 1 : 0)
+  func view(direction: UInt8, family: UInt8) -> UnsafeMutablePointer<gw_spd_view> {
+    let slot = Int(direction & 1) &* 2 &+ (family == 10 ? 1 : 0)
     return (root + slot &* Self.viewBytes).assumingMemoryBound(to: gw_spd_view.self)
   }
 
