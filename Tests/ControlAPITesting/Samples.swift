@@ -32,7 +32,6 @@ public enum Samples {
     sa.sourceIdentity = Identity(kind: .fqdn, text: "gw1.example.org")
     sa.destinationIdentity = Identity(kind: .asn1DN, text: "/C=ES/CN=gw2 \"x\"")
     sa.mark = Mark(value: 1, mask: 0xff)
-    sa.outputMark = Mark(value: 2, mask: UInt32.max)
     sa.interfaceID = 11
     sa.df = .clear
     sa.ecn = false

@@ -62,6 +62,11 @@ struct ErrnoTests {
     }
   }
 
+  private static func cbc(_ builder: inout ByteBuilder) {
+    algorithm(.encryption, "cbc(aes)", 128)(&builder)
+    algorithm(.authenticationTruncated, "hmac(sha256)", 256, 128)(&builder)
+  }
+
   private static func policy(
     set: (inout XFRMPolicyInfo) -> Void = { _ in }, with attributes: Write = { _ in }
   ) -> [UInt8] {
@@ -88,6 +93,8 @@ struct ErrnoTests {
   private static let messages: [Case] = [
     Case("unknown message", EINVAL, changed(Charon.newSA(1)) { $0[4] = 0x40 }),
     Case("message only for users", EINVAL, XFRMProbe.message(.mapping) { $0.zeros(64) }),
+    Case("report from a user", EINVAL, XFRMProbe.message(.report) { $0.zeros(60) }),
+    Case("policy's end from a user", EOPNOTSUPP, XFRMProbe.message(.policyExpire) { $0.zeros(176) }),
     Case("acquire from a user", EOPNOTSUPP, XFRMProbe.message(.acquire) { $0.zeros(280) }),
     Case("short header", EINVAL, XFRMProbe.message(.newSA) { $0.zeros(100) }),
     Case("update of nothing", ESRCH, sa(.updateSA)),
@@ -116,6 +123,7 @@ struct ErrnoTests {
     Case("protocol", EINVAL, sa(set: { $0.ipProtocol = 17 })),
     Case("mode", EINVAL, sa(set: { $0.mode = 9 })),
     Case("mode beet", EPROTONOSUPPORT, sa(set: { $0.mode = 4 })),
+    Case("mode IP-TFS", EPROTONOSUPPORT, sa(set: { $0.mode = 5 })),
     Case("SPI 0", EINVAL, sa(set: { $0.spi = 0 })),
     Case("selector prefix", EINVAL, sa(set: { ($0.selector.family, $0.selector.sourcePrefix) = (2, 33) })),
     Case("selector by interface", EOPNOTSUPP, sa(set: { $0.selector.interface = 3 })),
@@ -163,6 +171,48 @@ struct ErrnoTests {
     Case("direction", EINVAL, sa(with: attribute(.direction, [3]))),
     Case("security context", EOPNOTSUPP, sa(with: attribute(.securityContext, [UInt8](filler[..<8])))),
     Case("NAT keepalive", EOPNOTSUPP, sa(with: attribute(.natKeepalive, [20, 0, 0, 0]))),
+    Case("care-of address", EOPNOTSUPP, sa(with: attribute(.careOfAddress, [UInt8](filler[..<16])))),
+    Case("output mark", EOPNOTSUPP, sa(with: attribute(.setMark, [6, 0, 0, 0]))),
+    Case("replay threshold", EOPNOTSUPP, sa(with: attribute(.replayThreshold, [6, 0, 0, 0]))),
+    Case("event timer", EOPNOTSUPP, sa(with: attribute(.timerThreshold, [6, 0, 0, 0]))),
+    Case("extra flag not known", EOPNOTSUPP, sa(with: attribute(.extraFlags, [4, 0, 0, 0]))),
+    Case("DSCP decapsulated", EOPNOTSUPP, sa(set: { $0.flags.insert(.decapsulateDSCP) })),
+    Case("wildcard", EOPNOTSUPP, sa(set: { $0.flags.insert(.wildcard) })),
+    Case("ICMP", EOPNOTSUPP, sa(set: { $0.flags.insert(.icmp) })),
+    Case(
+      "MTIMER of an output SA", EINVAL,
+      sa(
+        gcm: false, set: noESN,
+        with: { builder in
+          cbc(&builder)
+          builder.attribute(.direction) { $0.append(UInt8(2)) }
+          builder.attribute(.encapsulation) { $0.append(bytes: [2, 0] + filler.dropFirst(2)) }
+          builder.attribute(.mappingThreshold) { $0.append(UInt32(60)) }
+        })),
+    Case("window of an output SA", EINVAL, sa(with: attribute(.direction, [2]))),
+    Case(
+      "legacy window of an output SA", EINVAL,
+      sa(
+        gcm: false, set: { ($0.flags, $0.replayWindow) = ([.anyFamily], 32) },
+        with: { builder in
+          cbc(&builder)
+          builder.attribute(.direction) { $0.append(UInt8(2)) }
+        })),
+    Case(
+      "no path MTU of an input SA", EINVAL,
+      sa(set: { $0.flags.insert(.noPMTUDiscovery) }, with: attribute(.direction, [1]))),
+    Case(
+      "extra flags of an input SA", EINVAL,
+      sa(with: { builder in
+        builder.attribute(.direction) { $0.append(UInt8(1)) }
+        builder.attribute(.extraFlags) { $0.append(UInt32(1)) }
+      })),
+    Case(
+      "TFC of an input SA", EINVAL,
+      sa(with: { builder in
+        builder.attribute(.direction) { $0.append(UInt8(1)) }
+        builder.attribute(.tfcPadding) { $0.append(UInt32(100)) }
+      })),
   ]
 
   private static let policies: [Case] = [
@@ -170,6 +220,13 @@ struct ErrnoTests {
     Case("policy action", EINVAL, policy(set: { $0.action = 2 })),
     Case("policy family", EINVAL, policy(set: { $0.selector.family = 0 })),
     Case("policy prefix", EINVAL, policy(set: { $0.selector.destinationPrefix = 33 })),
+    Case("policy index", EOPNOTSUPP, policy(set: { $0.index = 17 })),
+    Case("policy for ICMP errors", EOPNOTSUPP, policy(set: { $0.flags = 2 })),
+    Case("policy with ACQUIREs by CPU", EOPNOTSUPP, policy(set: { $0.flags = 4 })),
+    Case("policy offload", EINVAL, policy(with: attribute(.offloadDevice, [0, 0, 0, 0, 4, 0, 0, 0]))),
+    Case(
+      "GRE key", EOPNOTSUPP,
+      policy(set: { ($0.selector.ipProtocol, $0.selector.destinationPortMask) = (47, 0xffff) })),
     Case("policy lifetime", EOPNOTSUPP, policy(set: { $0.limits.hardAdd = 60 })),
     Case(
       "port mask with a hole", EOPNOTSUPP,
@@ -190,6 +247,16 @@ struct ErrnoTests {
     let probe = XFRMProbe()
     #expect(probe.send(one.message).map(netlinkError) == [one.code])
     #expect(probe.store.sas.isEmpty && probe.store.entries.isEmpty)
+  }
+
+  /// Where tools print no words of their own, the acknowledgement has some.
+  @Test(arguments: xfrmCases.filter { ![EEXIST, ESRCH, ENOENT].contains($0.code) })
+  func saysWhy(_ one: Case) throws {
+    let probe = XFRMProbe()
+    probe.join(options: [.extendedAcknowledgements, .cappedAcknowledgements])
+    let reply = try #require(probe.send(one.message).first)
+    // Header, error, the request's header, then NLMSGERR_ATTR_MSG: length, type 1, text, 0.
+    #expect(reply.count > 16 + 4 + 16 + 4 + 10 && Array(reply[38..<40]) == [1, 0], "\(one)")
   }
 
   private static func changed(_ message: [UInt8], _ change: (inout [UInt8]) -> Void) -> [UInt8] {

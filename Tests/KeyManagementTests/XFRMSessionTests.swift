@@ -71,8 +71,6 @@ struct XFRMSessionTests {
       builder.attribute(.extraFlags) { $0.append(UInt32(1)) }
       builder.attribute(.mark) { $0.append(UInt64(0xffff_ffff_0000_0005)) }
       builder.attribute(.interfaceID) { $0.append(UInt32(9)) }
-      builder.attribute(.setMark) { $0.append(UInt32(6)) }
-      builder.attribute(.setMarkMask) { $0.append(UInt32(0xff)) }
       builder.attribute(.tfcPadding) { $0.append(UInt32.max) }
       builder.attribute(.mappingThreshold) { $0.append(UInt32(60)) }
       builder.attribute(.cpu) { $0.append(UInt32(3)) }
@@ -83,8 +81,8 @@ struct XFRMSessionTests {
     #expect(netlinkError(probe.send(request).first) == 0)
     let reply = try #require(probe.send(Charon.id(.getSA, 0xc000_0042, to: Charon.b)).first)
     for type: XFRMAttributeType in [
-      .encryption, .authenticationTruncated, .encapsulation, .extraFlags, .mark, .interfaceID, .setMark, .setMarkMask,
-      .tfcPadding, .mappingThreshold, .cpu, .replayESNValue,
+      .encryption, .authenticationTruncated, .encapsulation, .extraFlags, .mark, .interfaceID, .tfcPadding,
+      .mappingThreshold, .cpu, .replayESNValue,
     ] {
       let sent = try #require(attribute(type, of: request, after: XFRMSAInfo.length))
       #expect(attribute(type, of: reply, after: XFRMSAInfo.length) == sent, "\(type)")
@@ -95,7 +93,7 @@ struct XFRMSessionTests {
     #expect(Array(reply[16 + 204..<16 + 224]) == Array(request[16 + 204..<16 + 224]))
     let record = try #require(probe.store.records().first)
     #expect(record.parameters.dscp == 0 && !record.parameters.ecn && record.parameters.df == .clear)
-    #expect(record.parameters.outputMark == Mark(value: 6, mask: 0xff) && record.parameters.interfaceID == 9)
+    #expect(record.parameters.mark == Mark(value: 5, mask: .max) && record.parameters.interfaceID == 9)
     #expect(record.parameters.encapsulation == UDPEncapsulation(sourcePort: 4500, destinationPort: 4501))
   }
 

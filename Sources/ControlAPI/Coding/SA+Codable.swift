@@ -37,7 +37,6 @@ extension SAParameters: Codable {
     case requestID = "request_id"
     case sourceIdentity = "source_identity"
     case destinationIdentity = "destination_identity"
-    case outputMark = "output_mark"
     case interfaceID = "interface_id"
     case tfcPadding = "tfc_padding_bytes"
     case alignsAHTo64Bits = "ah_aligned_to_64_bits"
@@ -67,7 +66,6 @@ extension SAParameters: Codable {
     sourceIdentity = try fields.decodeIfPresent(Identity.self, forKey: .sourceIdentity)
     destinationIdentity = try fields.decodeIfPresent(Identity.self, forKey: .destinationIdentity)
     mark = try fields.decodeIfPresent(Mark.self, forKey: .mark)
-    outputMark = try fields.decodeIfPresent(Mark.self, forKey: .outputMark)
     interfaceID = try fields.value(.interfaceID, default: 0)
     df = try fields.value(.df, default: .copy)
     ecn = try fields.value(.ecn, default: true)
@@ -100,7 +98,6 @@ extension SAParameters: Codable {
     try fields.encodeIfPresent(sourceIdentity, forKey: .sourceIdentity)
     try fields.encodeIfPresent(destinationIdentity, forKey: .destinationIdentity)
     try fields.encodeIfPresent(mark, forKey: .mark)
-    try fields.encodeIfPresent(outputMark, forKey: .outputMark)
     try fields.encode(interfaceID, forKey: .interfaceID)
     try fields.encode(df, forKey: .df)
     try fields.encode(ecn, forKey: .ecn)

@@ -29,6 +29,7 @@ extension SecurityDatabase {
     record.usage.bytes = counted.bytes
     record.usage.firstUsed = wall(entry.firstUsed)
     record.usage.lastUsed = wall(UInt64(counted.last_used))
+    record.isInbound = entry.isInbound
     if entry.isInbound {
       record.counters.inputPackets = counted.packets
       record.counters.inputBytes = counted.bytes

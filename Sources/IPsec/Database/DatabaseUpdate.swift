@@ -107,7 +107,7 @@ extension SAParameters {
       && transform.authenticationKey == other.transform.authenticationKey && compression == other.compression
       && replayWindow == other.replayWindow && extendedSequenceNumbers == other.extendedSequenceNumbers
       && soft == other.soft && hard == other.hard && direction == other.direction && mark == other.mark
-      && alignsAHTo64Bits == other.alignsAHTo64Bits && outputMark == other.outputMark && owner == other.owner
+      && alignsAHTo64Bits == other.alignsAHTo64Bits && owner == other.owner
       && bundledWith == other.bundledWith
   }
 }

@@ -52,7 +52,6 @@ public struct SAParameters: Sendable {
   public var sourceIdentity: Identity?
   public var destinationIdentity: Identity?
   public var mark: Mark?
-  public var outputMark: Mark?
   public var interfaceID: UInt32
   public var df: DFPolicy
   /// False: ECN is not copied (RFC 6040 compatibility mode).

@@ -23,6 +23,8 @@ public struct SARecord: Sendable {
   public var state: SAState
   public var usage: Usage
   public var counters: SACounters
+  /// Which way it is used, where the gateway says: by `parameters.direction`, or by whether the destination is its own.
+  public var isInbound: Bool?
   /// Outbound: the last sequence number used. Inbound: the highest that authenticated.
   public var sequence: UInt64
   /// Inbound: bit i is set if `sequence - i` was received; at most the newest 64.

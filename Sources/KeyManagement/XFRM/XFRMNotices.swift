@@ -8,7 +8,12 @@ extension XFRMService {
     case .saAdded(let record): announceSA(.newSA, record)
     case .saUpdated(let record): announceSA(.updateSA, record)
     case .saDeleted(let record): announceDeletion(record)
-    case .sasFlushed(let saProtocol): multicast(.sa, .flushSAs) { $0.append(saProtocol?.rawValue ?? 0) }
+    case .sasFlushed(let saProtocol):
+      multicast(.sa, .flushSAs) { builder in
+        builder.append(saProtocol?.rawValue ?? 0)
+        // The kernel counts the padding into the message.
+        builder.zeros(3)
+      }
     case .saExpired(let record, let hard): announceExpiry(record, hard: hard)
     case .mapping(let record, let source, let port): announceMapping(record, source, port)
     case .acquire(let request): announceAcquire(request)

@@ -76,6 +76,10 @@ extension XFRMPolicyInfo {
     guard limits.soft == .unlimited, limits.hard == .unlimited else {
       throw .unsupported("Policies with lifetimes are not supported")
     }
+    guard flags & Self.matchICMP == 0 else {
+      throw .unsupported("Matching ICMP errors by their payload (ICMP) is not supported")
+    }
+    guard flags & Self.acquireByCPU == 0 else { throw .unsupported("ACQUIREs by CPU (CPU_ACQUIRE) are not supported") }
     guard !attributes.has(.offloadDevice) else { throw .invalid("Policy offload is not supported") }
     var policy = PolicyParameters(
       direction: direction, selector: selector, type: Self.type(action: action, templates: templates),

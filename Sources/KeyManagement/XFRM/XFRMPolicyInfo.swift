@@ -3,6 +3,9 @@ struct XFRMPolicyInfo: Equatable, Sendable {
   static let length = 168
   static let allow: UInt8 = 0
   static let block: UInt8 = 1
+  /// XFRM_POLICY_ICMP and XFRM_POLICY_CPU_ACQUIRE.
+  static let matchICMP: UInt8 = 2
+  static let acquireByCPU: UInt8 = 4
 
   var selector = XFRMSelector()
   var limits = XFRMLimits()

@@ -42,14 +42,15 @@ struct XFRMReplayESN: Equatable, Sendable {
   init(_ record: SARecord, window: UInt32, isOutbound: Bool) {
     self.window = window
     bitmapWords = min((window + 31) / 32, Self.maximumWords)
-    let low = UInt32(truncatingIfNeeded: record.sequence)
-    let high = UInt32(truncatingIfNeeded: record.sequence >> 32)
+    // The number of the direction that the SA does not have is what was set.
+    let outbound = isOutbound ? record.sequence : record.parameters.sequence
+    let inbound = isOutbound ? record.parameters.replayHighest : record.sequence
+    outSequence = UInt32(truncatingIfNeeded: outbound)
+    outSequenceHigh = UInt32(truncatingIfNeeded: outbound >> 32)
+    inSequence = UInt32(truncatingIfNeeded: inbound)
+    inSequenceHigh = UInt32(truncatingIfNeeded: inbound >> 32)
     bitmap = Array(repeating: 0, count: Int(bitmapWords))
-    guard !isOutbound else {
-      (outSequence, outSequenceHigh) = (low, high)
-      return
-    }
-    (inSequence, inSequenceHigh) = (low, high)
+    guard !isOutbound else { return }
     for back in 0..<UInt64(min(64, window)) where record.replayBitmap >> back & 1 == 1 && record.sequence > back {
       let bit = Int((record.sequence - back - 1) % UInt64(window))
       if bit / 32 < bitmap.count { bitmap[bit / 32] |= 1 << UInt32(bit % 32) }

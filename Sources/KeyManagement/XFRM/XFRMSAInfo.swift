@@ -7,6 +7,8 @@ struct XFRMSAInfo: Equatable, Sendable {
     static let noECN = Flags(rawValue: 1)
     static let decapsulateDSCP = Flags(rawValue: 2)
     static let noPMTUDiscovery = Flags(rawValue: 4)
+    static let wildcard = Flags(rawValue: 8)
+    static let icmp = Flags(rawValue: 16)
     static let anyFamily = Flags(rawValue: 32)
     static let align4 = Flags(rawValue: 64)
     static let esn = Flags(rawValue: 128)

@@ -174,11 +174,8 @@ struct XFRMSAReading {
   }
 
   private func readExtras(into parameters: inout SAParameters, _ remnant: inout XFRMSARemnant) throws(KeyRefusal) {
-    guard !attributes.has(.securityContext) else { throw .unsupported("Security contexts are not supported") }
-    guard !attributes.has(.careOfAddress) else { throw .unsupported("Care-of addresses are not supported") }
-    guard !attributes.has(.natKeepalive) else {
-      throw .unsupported("NAT keepalives are sent by the key daemon, not by the gateway")
-    }
+    try refuseUnsupported()
+    try checkDirection()
     if var cursor = attributes[.offloadDevice] {
       cursor.skip(4)
       // Crypto offload falls back to software, as it does in the kernel for a device that has none.
@@ -189,16 +186,13 @@ struct XFRMSAReading {
       parameters.tfcPadding = padding
     }
     if let flags = attributes.uint32(.extraFlags) {
+      guard flags & ~XFRMSARemnant.knownExtraFlags == 0 else { throw .unsupported("Unknown extra flags") }
       remnant.extraFlags = flags
       if flags & XFRMSARemnant.noDSCP != 0 { parameters.dscp = 0 }
     }
     parameters.mark = attributes.mark
     parameters.interfaceID = attributes.uint32(.interfaceID) ?? 0
-    if let value = attributes.uint32(.setMark) {
-      parameters.outputMark = Mark(value: value, mask: attributes.uint32(.setMarkMask) ?? .max)
-    }
     if let direction = attributes.uint8(.direction) {
-      guard (1...2).contains(direction) else { throw .invalid("Invalid SA direction") }
       remnant.direction = direction
       parameters.direction = direction == 1 ? .in : .out
     }
@@ -228,6 +222,7 @@ enum XFRMMode {
     case 0: return .transport
     case 1: return .tunnel
     case 2...4: throw KeyRefusal(EPROTONOSUPPORT, "Requested mode not found")
+    case 5: throw KeyRefusal(EPROTONOSUPPORT, "IP-TFS (RFC 9347) is not supported")
     default: throw .invalid("Unsupported mode \(number)")
     }
   }

@@ -6,6 +6,8 @@ import Wire
 struct XFRMSARemnant: Sendable {
   /// XFRM_SA_XFLAG_DONT_ENCAP_DSCP.
   static let noDSCP: UInt32 = 1
+  /// And XFRM_SA_XFLAG_OSEQ_MAY_WRAP, which the gateway makes no use of: an SA stops before its numbers wrap.
+  static let knownExtraFlags: UInt32 = 3
 
   var flags: XFRMSAInfo.Flags = []
   var extraFlags: UInt32 = 0

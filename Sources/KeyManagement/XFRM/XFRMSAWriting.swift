@@ -10,10 +10,10 @@ struct XFRMSAWriting {
   var parameters: SAParameters { record.parameters }
   private var family: UInt16 { UInt16(parameters.destination.family.rawValue) }
 
-  /// Where the direction was not said, by which counters move.
+  /// Where nobody says, by which counters move.
   var isOutbound: Bool {
     if let direction = parameters.direction { return direction == .out }
-    return record.counters.outputPackets > 0
+    return record.isInbound.map { !$0 } ?? (record.counters.outputPackets > 0)
   }
 
   var info: XFRMSAInfo {
@@ -61,10 +61,6 @@ struct XFRMSAWriting {
     if parameters.tfcPadding != 0 { builder.attribute(.tfcPadding) { $0.append(parameters.tfcPadding) } }
     builder.appendMark(parameters.mark)
     if record.state != .larval { appendReplay(to: &builder) }
-    if let mark = parameters.outputMark {
-      builder.attribute(.setMark) { $0.append(mark.value) }
-      builder.attribute(.setMarkMask) { $0.append(mark.mask) }
-    }
     if remnant.extraFlags != 0 { builder.attribute(.extraFlags) { $0.append(remnant.extraFlags) } }
     builder.appendInterfaceID(parameters.interfaceID)
     if let seconds = remnant.mappingThreshold { builder.attribute(.mappingThreshold) { $0.append(seconds) } }
@@ -108,8 +104,8 @@ struct XFRMSAWriting {
     }
     let sequence = UInt32(truncatingIfNeeded: record.sequence)
     builder.attribute(.replayValue) { builder in
-      builder.append(isOutbound ? sequence : 0)
-      builder.append(isOutbound ? 0 : sequence)
+      builder.append(isOutbound ? sequence : UInt32(truncatingIfNeeded: parameters.sequence))
+      builder.append(isOutbound ? UInt32(truncatingIfNeeded: parameters.replayHighest) : sequence)
       builder.append(isOutbound ? 0 : UInt32(truncatingIfNeeded: record.replayBitmap))
     }
   }

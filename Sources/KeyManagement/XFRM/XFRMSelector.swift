@@ -70,6 +70,9 @@ struct XFRMSelector: Equatable, Sendable {
       let source = IPPrefix(source.address(family), length: sourcePrefix)
     else { throw .invalid("Invalid prefix length in selector (must be <= \(family.bits) for \(family))") }
     guard interface == 0, user == 0 else { throw .unsupported("Selectors by interface or user are not supported") }
+    guard ipProtocol != IPProtocol.gre || (destinationPortMask | sourcePortMask) == 0 else {
+      throw .unsupported("Selectors by GRE key are not supported")
+    }
     return Selector(
       source: source, destination: destination, ipProtocol: ipProtocol == 0 ? nil : ipProtocol,
       sourcePorts: try Self.range(sourcePort, sourcePortMask),

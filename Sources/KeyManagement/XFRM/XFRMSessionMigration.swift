@@ -63,6 +63,9 @@ extension XFRMSession {
     service.multicast(.migrate, .migrate) { builder in
       id.encode(into: &builder)
       builder.attribute(.migrate) { builder in for one in wire { one.encode(into: &builder) } }
+      if var local = attributes[.kmAddress] {
+        builder.attribute(.kmAddress) { $0.append(bytes: local.take(XFRMAttributeType.kmAddress.minimumLength)) }
+      }
     }
   }
 

@@ -59,8 +59,14 @@ extension XFRMSession {
 
   private func updateSA(_ info: XFRMSAInfo, _ attributes: XFRMAttributes) throws(KeyRefusal) {
     let reading = XFRMSAReading(info: info, attributes: attributes, policy: service.policy, owner: owner)
-    let (sa, remnant) = try reading.sa()
-    try service.keeping(remnant, for: sa.identifier) { () throws(DatabaseError) in try store.update(sa, origin: origin)
+    var (sa, remnant) = try reading.sa()
+    if let standing = store.record(sa.identifier), standing.state != .larval {
+      // Neither changes with an SA that is in use.
+      let old = service.remnant(standing)
+      (remnant.hasReplayESN, remnant.direction) = (old.hasReplayESN, old.direction)
+    }
+    try service.keeping(remnant, for: sa.identifier) { () throws(DatabaseError) in
+      try store.update(sa, origin: origin)
     }
   }
 
@@ -163,6 +169,8 @@ extension XFRMSession {
     } else if var cursor = attributes[.replayValue] {
       sequences = (UInt64(cursor.uint32()), UInt64(cursor.uint32()))
     }
+    try attributes.refuseThresholds()
+    guard !attributes.has(.lifetimeValue) else { throw .unsupported("Counters of an SA cannot be set") }
     guard let sequences else { return }
     try refusing { () throws(DatabaseError) in
       try store.setSequence(identifier, sequence: sequences.out, replayHighest: sequences.in)
@@ -178,6 +186,13 @@ extension XFRMSession {
     _ info: XFRMPolicyInfo, _ attributes: XFRMAttributes, replacing: Bool
   ) throws(KeyRefusal) {
     let policy = try info.policy(attributes, owner: owner)
+    if info.index != 0 {
+      let standing = store.policy(
+        direction: policy.direction, selector: policy.selector, mark: policy.mark, interfaceID: policy.interfaceID)
+      guard standing?.index == info.index else {
+        throw .unsupported("The index of a new policy is the gateway's to give")
+      }
+    }
     let index = try refusing(missing: ENOENT) { () throws(DatabaseError) in
       try store.add(policy, replacing: replacing, origin: origin)
     }
