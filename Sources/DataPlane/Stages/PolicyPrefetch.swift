@@ -3,7 +3,8 @@ import IPsec
 
 /// Flows that are not known come in bunches: what the SPD is asked for them is brought near for all of a bunch at once.
 enum PolicyPrefetch {
-  private static let most = 32
+  /// A kibibyte of the stack.
+  private static let most = 16
   /// So few are looked up sooner than prepared.
   private static let fewest = 4
 
