@@ -4,11 +4,29 @@ import Foundation
 public enum APICoding {
   /// - Parameter revealKeys: writes key material.
   public static func encode(_ value: some Encodable, revealKeys: Bool = false, pretty: Bool = false) throws -> Data {
+    let encoder = encoder(revealKeys: revealKeys)
+    if pretty { encoder.outputFormatting.insert(.prettyPrinted) }
+    return try encoder.encode(value)
+  }
+
+  /// What stands between the brackets of a list, an element a line: lists may be long, and are sent and read by parts.
+  public static func encodeElements(
+    _ values: some Collection<some Encodable>, revealKeys: Bool = false
+  ) throws -> Data {
+    let encoder = encoder(revealKeys: revealKeys)
+    var data = Data()
+    for value in values {
+      if !data.isEmpty { data += ListSplitter.separator }
+      data += try encoder.encode(value)
+    }
+    return data
+  }
+
+  private static func encoder(revealKeys: Bool) -> JSONEncoder {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    if pretty { encoder.outputFormatting.insert(.prettyPrinted) }
     encoder.userInfo[.revealKeys] = revealKeys
-    return try encoder.encode(value)
+    return encoder
   }
 
   /// - Parameter acceptHiddenKeys: reads SAs whose keys were withheld; they get zeros of the stated length.

@@ -16,9 +16,9 @@ public struct ControlClient: Sendable {
   public func status() throws(ControlClientError) -> GatewayStatus { try get("/v1/status") }
   /// Without `keys` the records hold zeros of the keys' lengths. With: root only.
   public func securityAssociations(keys: Bool = false) throws(ControlClientError) -> [SARecord] {
-    try get("/v1/sa" + (keys ? "?keys=1" : ""))
+    try list("/v1/sa" + (keys ? "?keys=1" : ""))
   }
-  public func policies() throws(ControlClientError) -> [PolicyRecord] { try get("/v1/flow") }
+  public func policies() throws(ControlClientError) -> [PolicyRecord] { try list("/v1/flow") }
   public func ports() throws(ControlClientError) -> [PortStatus] { try get("/v1/ports") }
   public func workers() throws(ControlClientError) -> [WorkerStatus] { try get("/v1/workers") }
   public func drops() throws(ControlClientError) -> [DropCount] { try get("/v1/drops") }
@@ -83,6 +83,34 @@ public struct ControlClient: Sendable {
   /// The JSON as the server sent it.
   public func raw(_ path: String, body: Data? = nil) throws(ControlClientError) -> Data {
     try CurlTransfer(socketPath: socketPath, timeoutSeconds: timeoutSeconds).run(path: path, body: body)
+  }
+
+  /// A list that may be long: read as it comes. The time limit is for what comes next, not for all of it.
+  private func list<Element: Decodable>(_ path: String) throws(ControlClientError) -> [Element] {
+    var splitter = ListSplitter()
+    var elements: [Element] = []
+    var failure: ControlClientError?
+    var heard = ContinuousClock.now
+    let limit = timeoutSeconds
+    _ = try CurlTransfer(socketPath: socketPath, timeoutSeconds: nil).run(
+      path: path, body: nil,
+      onBytes: { bytes in
+        splitter.append(bytes)
+        do throws(ControlClientError) {
+          while let part = splitter.next() { elements += try decode(part) as [Element] }
+        } catch {
+          failure = error
+        }
+        heard = .now
+        return failure == nil
+      },
+      isCancelled: {
+        guard let limit, ContinuousClock.now - heard > .seconds(limit) else { return false }
+        failure = .timedOut(seconds: limit)
+        return true
+      })
+    if let failure { throw failure }
+    return elements + (try decode(splitter.rest()) as [Element])
   }
 
   private func get<Value: Decodable>(_ path: String) throws(ControlClientError) -> Value {

@@ -33,7 +33,7 @@ struct APIRoutes: Sendable {
     [
       (.get, "/v1/status", { _, _ in try json(await gateway.status()) }),
       (.get, "/v1/sa", sas),
-      (.get, "/v1/flow", { _, _ in try json(await gateway.policies()) }),
+      (.get, "/v1/flow", { _, _ in list(try await gateway.policies()) }),
       (.get, "/v1/ports", { _, _ in try json(await gateway.ports()) }),
       (.get, "/v1/workers", { _, _ in try json(await gateway.workers()) }),
       (.get, "/v1/drops", { _, _ in try json(await gateway.drops()) }),
@@ -60,7 +60,7 @@ struct APIRoutes: Sendable {
   private func sas(_ request: Request, _ context: APIRequestContext) async throws -> Response {
     let reveal = try wantsKeys(request)
     if reveal { try await context.requireRoot(to: "see keys") }
-    return try json(await gateway.securityAssociations(), revealKeys: reveal)
+    return list(try await gateway.securityAssociations(), revealKeys: reveal)
   }
 
   private func keyDaemon(_ request: Request, _ context: APIRequestContext) async throws -> Response {
@@ -116,10 +116,29 @@ struct APIRoutes: Sendable {
     return try APICoding.decode(Value.self, from: Data(buffer.readableBytesView))
   }
 
+  /// Elements encoded at a time.
+  private static let listPart = 256
+
+  /// A list that may be long: written a part at a time, as fast as it is taken, so that its text is never all in memory.
+  private func list(_ values: [some Encodable & Sendable], revealKeys: Bool = false) -> Response {
+    let body = ResponseBody { writer in
+      for start in stride(from: 0, to: values.count, by: Self.listPart) {
+        let part = values[start..<min(start + Self.listPart, values.count)]
+        var buffer = ByteBuffer(string: start == 0 ? "[" : ",\n")
+        buffer.writeBytes(try APICoding.encodeElements(part, revealKeys: revealKeys))
+        try await writer.write(buffer)
+      }
+      try await writer.write(ByteBuffer(string: values.isEmpty ? "[]\n" : "]\n"))
+      try await writer.finish(nil)
+    }
+    return Response(status: .ok, headers: Self.jsonHeaders, body: body)
+  }
+
+  private static let jsonHeaders: HTTPFields = [.contentType: "application/json", .cacheControl: "no-store"]
+
   private func json(_ value: some Encodable, revealKeys: Bool = false) throws -> Response {
     let data = try APICoding.encode(value, revealKeys: revealKeys)
     return Response(
-      status: .ok, headers: [.contentType: "application/json", .cacheControl: "no-store"],
-      body: ResponseBody(byteBuffer: ByteBuffer(bytes: data + [0x0a])))
+      status: .ok, headers: Self.jsonHeaders, body: ResponseBody(byteBuffer: ByteBuffer(bytes: data + [0x0a])))
   }
 }

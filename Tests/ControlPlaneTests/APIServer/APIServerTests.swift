@@ -91,6 +91,25 @@ struct ServerFixture {
 }
 
 @Suite struct APIServerTests {
+  /// More than one part of an answer, and of what the client reads at a time.
+  @Test(arguments: [0, 1, 256, 257, 2000]) func longListsComeWhole(count: Int) async throws {
+    try await ServerFixture.with { fixture async throws in
+      fixture.gateway.state.withLock { state in
+        state.sas = (0..<count).map {
+          var record = Samples.record
+          record.parameters.spi = UInt32($0) + 256
+          return record
+        }
+      }
+      let spis = try await fixture.call { try $0.securityAssociations() }.map(\.parameters.spi)
+      #expect(spis == (0..<UInt32(count)).map { $0 + 256 })
+      let answer = try await fixture.curl(["http://gw/v1/sa"])
+      let list = try JSONSerialization.jsonObject(with: Data(answer.body.utf8)) as? [[String: Any]]
+      #expect(list?.count == count)
+      #expect(answer.status == 200)
+    }
+  }
+
   @Test func everyReportReachesTheClient() async throws {
     try await ServerFixture.with { fixture async throws in
       let gateway = fixture.gateway
