@@ -112,7 +112,7 @@ extension Gateway {
       for (port, queue) in dataPlane.queues(ofWorker: index) {
         let name = "\(configuration.ports[port].name)/\(queue)"
         let warning = WorkerStatus.farPort(
-          name, portNode: dataPlane.ports[port].socket, workerNode: statistics.socket)
+          name, portNode: Int32(dataPlane.ports[port].socket), workerNode: Int32(statistics.socket))
         if let warning { status.warnings.append(warning) }
       }
       return status
