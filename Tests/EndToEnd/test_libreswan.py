@@ -35,10 +35,10 @@ class LibreswanTest(KeyingTest):
 
     def established(self):
         wait_for(lambda: all(len(gateway.associations()) >= 2 and len(gateway.show("flow")) >= 2
-                             for gateway in (self.lab.gw1, self.lab.gw2)), 20, "SAs on both gateways")
+                             for gateway in (self.lab.gw1, self.lab.gw2)), 40, "SAs on both gateways")
 
     def gone(self):
-        wait_for(lambda: not self.lab.gw1.associations() and not self.lab.gw2.associations(), 20, "the SAs are gone")
+        wait_for(lambda: not self.lab.gw1.associations() and not self.lab.gw2.associations(), 40, "the SAs are gone")
 
     def transforms(self):
         return {(sa["transform"]["encryption"], sa["transform"]["encryption_key_bits"],
@@ -118,7 +118,7 @@ class LibreswanTest(KeyingTest):
         with self.streams() as streams:
             self.replaced(lambda: one.whack("--name", "gw", "--rekey-ipsec", "--asynchronous"))
             one.whack("--name", "gw", "--rekey-ike", "--asynchronous")
-            wait_for(lambda: "rekeyed IKE SA #1" in one.log_text(), 20, "another IKE SA")
+            wait_for(lambda: "rekeyed IKE SA #1" in one.log_text(), 30, "another IKE SA")
             two.swanctl("--rekey", "--ike", "gw")
             self.replaced(lambda: one.whack("--name", "gw", "--rekey-ipsec", "--asynchronous"))
             streams.check(self, drops)
