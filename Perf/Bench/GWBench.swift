@@ -30,9 +30,12 @@ struct GWBench: ParsableCommand {
   @Flag(help: "Cycles by stage too.") var stages = false
   @Flag(help: "The engine alone too.") var floor = false
   @Option(help: "Only write the load of the first case to this file.") var writeLoad: String?
+  @Option(help: "Instead: what a look-up among so many policies costs, several: with commas (1,1000,10000,100000).")
+  var policies: String?
   @Flag(help: .hidden) var single = false
 
   func run() throws {
+    if let policies { return try PolicyMiss.run(policies.split(separator: ",").compactMap { Int($0) }, json: json) }
     let cases = try self.cases()
     if let writeLoad {
       guard let first = cases.first else { return }
