@@ -54,6 +54,11 @@ STATES = [
      f"{ENDS} proto esp spi 0x00001006 reqid 0 mode tunnel replay-window 0 mark 0x5/0xff {GCM} {LEGACY} if_id 0x9 "
      f"tfcpad 200 {ANY}",
      ["enc aes-128-gcm"]),
+    (f"{ENDS} proto esp spi 0x1007 mode tunnel {GCM} flag esn replay-window 64 replay-seq 10 replay-oseq 20 "
+     "replay-seq-hi 1 replay-oseq-hi 2",
+     f"{ENDS} proto esp spi 0x00001007 reqid 0 mode tunnel replay-window 0 flag esn {GCM} "
+     f"{esn('seq-hi 0x1, seq 0xa, oseq-hi 0x2, oseq 0x14', 64)} {ANY}",
+     ["replay 64 flags 0x404<tunnel,esn>"]),
     (f"{ENDS} proto comp spi 0x1008 mode tunnel comp deflate",
      f"{ENDS} proto comp spi 0x00001008 reqid 0 mode tunnel replay-window 0 comp deflate {ANY}",
      ["ipcomp tunnel"]),
@@ -72,6 +77,10 @@ REFUSED_STATES = [
     (f"proto esp spi 0x2001 mode tunnel {GCM} encap espintcp 4500 4500 0.0.0.0",
      "Unsupported encapsulation type for ESP"),
     (f"proto esp spi 0x2001 mode tunnel {GCM} ctx system_u:object_r:t:s0", "Security contexts are not supported"),
+    (f"proto esp spi 0x2001 mode tunnel {GCM} output-mark 6", "Output marks (SET_MARK) are not supported"),
+    (f"proto esp spi 0x2001 mode tunnel {GCM} flag decap-dscp", "(DECAP_DSCP) is not supported"),
+    (f"proto esp spi 0x2001 mode tunnel {GCM} flag wildrecv", "Wildcard SAs (WILDRECV)"),
+    (f"proto esp spi 0x2001 mode tunnel {GCM} flag icmp", "Matching ICMP errors by their payload"),
     (f"proto esp spi 0x2001 mode transport {GCM} tfcpad 5", "TFC padding can only be used in tunnel mode"),
     ("proto esp spi 0x2001 mode tunnel aead rfc4106(gcm(aes)) 0x0001 128",
      "Invalid key of 16 bits for rfc4106(gcm(aes)), which takes 160 or 224 or 288"),
@@ -113,6 +122,9 @@ REFUSED_POLICIES = [
     (f"{OTHER} dir out ctx a:b:c", "Security contexts are not supported"),
     (f"{OTHER} dev lo dir out", "Selectors by interface or user are not supported"),
     (f"{OTHER} dir out tmpl src 1.2.3.4 dst 5.6.7.8 proto hao mode tunnel", "Invalid XFRM protocol in template"),
+    (f"{OTHER} proto gre key 5 dir out", "Selectors by GRE key are not supported"),
+    (f"{OTHER} dir out flag icmp", "Matching ICMP errors by their payload"),
+    (f"{OTHER} dir out index 17", "The index of a new policy is the gateway's to give"),
 ]
 
 
@@ -318,9 +330,9 @@ class IPXfrmTest(EndToEndTest):
         self.ip("policy flush")
         for part in (f"{ENDS} proto esp spi 0x00001001 reqid 7 mode tunnel",
                      f"Updated {ENDS} proto esp spi 0x00001001", f"Deleted {ENDS}",
-                     f"src {LAN1} dst {LAN2} dir out priority 0 ptype main {TEMPLATE}",
+                     "Flushed state proto esp", f"src {LAN1} dst {LAN2} dir out priority 0 ptype main {TEMPLATE}",
                      f"Deleted src {LAN1} dst {LAN2}", "Flushed policy"):
-            wait_for(lambda: part in text(), 10, f"ip xfrm monitor says {part!r}")
+            wait_for(lambda: part in text(), 30, f"ip xfrm monitor says {part!r}")
 
     def test_monitor_acquire(self):
         """A packet that its policy has no SA for."""
@@ -329,7 +341,7 @@ class IPXfrmTest(EndToEndTest):
         ping(self.lab.lan1, HOST2, count=2, timeout=0.2)
         for part in ("acquire proto esp", f"sel src {HOST1}/32 dst {HOST2}/32 proto icmp",
                      f"policy src {LAN1} dst {LAN2}", f"tmpl {ENDS}"):
-            wait_for(lambda: part in text(), 10, f"ip xfrm monitor says {part!r}")
+            wait_for(lambda: part in text(), 30, f"ip xfrm monitor says {part!r}")
 
     def test_monitor_expire(self):
         """Soft and hard ends, by packets and by time."""
@@ -341,5 +353,5 @@ class IPXfrmTest(EndToEndTest):
         for spi in ("0x00001001", "0x00003001"):
             for hard in (0, 1):
                 wait_for(lambda: re.search(rf"Expired {ENDS} proto esp spi {spi}(?:(?!Expired).)*hard {hard}", text()),
-                         20, f"ip xfrm monitor says that {spi} expired, hard {hard}")
+                         30, f"ip xfrm monitor says that {spi} expired, hard {hard}")
         self.assertNotIn(0x1001, [sa["spi"] for sa in self.lab.gw1.associations()])
