@@ -11,7 +11,7 @@ struct GWBench: ParsableCommand {
       One net_pcap port replays a capture for ever, the worker protects or opens every packet, one net_null port \
       swallows what comes out. Each case is a process of its own. Hugepages are used if 128 or more are free.
       """,
-    subcommands: [LatencyCommand.self])
+    subcommands: [LatencyCommand.self, ScaleCommand.self])
 
   @Option(help: "aes-128-gcm, aes-256-gcm, aes-128-cbc-sha256, chacha20-poly1305, forward; several: with commas.")
   var algorithms = "forward,aes-128-gcm"

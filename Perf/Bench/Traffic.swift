@@ -76,11 +76,14 @@ struct Load {
   /// Packets in clear, IP header first.
   func clearPackets() -> [[UInt8]] {
     size.lengths(count).enumerated().map { index, length in
-      Self.packet(length: length, destination: Plan.innerDestination(index % sas), number: index)
+      Self.packet(
+        length: length, source: IPAddress(Plan.source)!, destination: IPAddress(Plan.innerDestination(index % sas))!,
+        number: index)
     }
   }
 
-  private static func packet(length: Int, destination: String, number: Int) -> [UInt8] {
+  /// UDP in IPv4.
+  static func packet(length: Int, source: IPAddress, destination: IPAddress, number: Int) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: length)
     for offset in 28..<length { bytes[offset] = UInt8(truncatingIfNeeded: (offset &* 31) ^ number) }
     bytes.withUnsafeMutableBytes { raw in
@@ -90,7 +93,7 @@ struct Load {
       ip.storeBytes(of: UInt16(truncatingIfNeeded: number).bigEndian, toByteOffset: 4, as: UInt16.self)
       ip.storeBytes(of: 64, toByteOffset: 8, as: UInt8.self)
       ip.storeBytes(of: 17, toByteOffset: 9, as: UInt8.self)
-      (ip + 12).copyMemory(from: IPAddress(Plan.source)!.bytes + IPAddress(destination)!.bytes, byteCount: 8)
+      (ip + 12).copyMemory(from: source.bytes + destination.bytes, byteCount: 8)
       ip.storeBytes(of: InternetChecksum.of(ip, count: 20).bigEndian, toByteOffset: 10, as: UInt16.self)
       ip.storeBytes(of: UInt16(1024 + number % 1000).bigEndian, toByteOffset: 20, as: UInt16.self)
       ip.storeBytes(of: UInt16(5001).bigEndian, toByteOffset: 22, as: UInt16.self)
@@ -108,7 +111,8 @@ struct Load {
     }
   }
 
-  private static func seal(
+  /// In ESP, outer header first.
+  static func seal(
     _ clear: [UInt8], _ sa: UnsafeMutablePointer<gw_sa>, sequence: UInt64, random: (UInt64, UInt64)
   ) -> [UInt8] {
     let room = 128

@@ -182,6 +182,11 @@ public final class DataPlane: @unchecked Sendable {
 
   public func workerStatistics(_ index: Int) -> WorkerStatistics { memory[index].statistics }
 
+  /// How long the rounds of a worker with a full burst took while `SharedState.timing` was set, since the start: cycles, and how many.
+  public func roundTimes(_ index: Int) -> [(cycles: UInt64, count: UInt64)] {
+    memory[index].worker.pointee.roundTimes.values
+  }
+
   /// Events that found the rings full, since the start. Control thread.
   public var eventsDropped: UInt64 { memory.reduce(0) { $0 + $1.events.dropped } }
 

@@ -19,6 +19,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   // Inbound IPsec
   case noSA
   case saStopped
+  case saUnkeyed
   case espTooShort
   case espAlignment
   case espSequenceZero
@@ -125,6 +126,7 @@ extension DropReason {
     case .martianSource: "a source address that no packet may have here"
     case .martianDestination: "a destination that must not be forwarded to"
     case .noSA: "IPsec to the gateway with an SPI that it does not know"
+    case .saUnkeyed: "the SA's key schedule had to be made first, and the packet could not wait for it"
     case .saStopped: "the SA is expired, deleted or out of sequence numbers"
     case .espTooShort: "shorter than its protocol's headers and ICV"
     case .espAlignment: "ciphertext is no whole number of blocks"

@@ -13,6 +13,8 @@ public struct Event: Sendable {
     case sequenceExhausted
     /// ESP in UDP came from elsewhere: `number` is the SA's serial, `key` the outer packet.
     case mapping
+    /// SA `number` has packets and no key schedule.
+    case unkeyed
     /// ICMP says that packets of SA `number` do not fit; `value` is the MTU.
     case pathMTU
   }

@@ -12,6 +12,11 @@ struct PacketNote {
     case waitsForSA
     /// There may be one now: it meets the policies again.
     case mayHaveSA
+    /// Waits for the key schedule of the SA with serial `policy`: to be protected, or as it came, to be opened.
+    case waitsForKeys
+    case waitsToBeOpened
+    /// There is one now: it is looked up again.
+    case mayBeOpened
     /// A dummy packet's content, for the ESP SA with SPI `policy` to (`destinationHigh`, `destinationLow`).
     case dummy
     /// Waited, and may go on.

@@ -20,6 +20,8 @@ public struct SharedState: ~Copyable {
   public let routingGeneration = Atomic<UInt32>(0)
   /// Cycles by stage are taken.
   public let profiling = Atomic<Bool>(false)
+  /// How long rounds with a full burst take is taken.
+  public let timing = Atomic<Bool>(false)
   /// Workers whose queues are empty, and who take bursts of others.
   public let idleWorkers = Atomic<Int32>(0)
   /// Fragments of tunnelled packets are made before (false) or after (true) encryption.
@@ -157,6 +159,7 @@ public struct Worker {
   var generation: UInt32 = 0
   var routing: UInt32 = 1
   var profiling = false
+  let roundTimes: RoundTimes
   var lastMark: UInt64 = 0
   var identification: UInt16
 

@@ -41,6 +41,9 @@ enum WorkerLoop {
       w.tally(.cycles, Int(end &- start))
       if work > 0 {
         w.tally(.busyCycles, Int(end &- start))
+        if w.pointee.shared.pointee.timing.load(ordering: .relaxed), work >= w.pointee.burst {
+          w.pointee.roundTimes.record(end &- start)
+        }
         idle = 0
         // Who helps is idle still: its own queues are empty.
         if w.pointee.isOffering, !isHelping(w) { w.setOffering(false) }

@@ -99,6 +99,7 @@ final class WorkerMemory: @unchecked Sendable {
         random: random,
         icmpBucket: TokenBucket(
           perSecond: configuration.icmpRate, burst: configuration.icmpRate / 10 + 1, ticksPerSecond: hertz),
+        roundTimes: RoundTimes(),
         identification: UInt16.random(in: 0...UInt16.max)))
   }
 

@@ -5,6 +5,9 @@ public final class SecretBytes: @unchecked Sendable, Equatable, CustomStringConv
   /// Immutable until deinit; readable from any thread.
   public let bytes: UnsafeRawBufferPointer
 
+  /// No bytes.
+  public static let empty = SecretBytes([])
+
   public init(_ source: some Collection<UInt8>) {
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: source.count, alignment: 16)
     copy.copyBytes(from: source)

@@ -22,7 +22,7 @@ import Wire
     portless-fragments: drop
     path-mtu-expiry: 30
     metrics: {listen: "127.0.0.1:9100"}
-    limits: {sas: 1000000, queued-packets-per-neighbor: 3}
+    limits: {sas: 1000000, schedules: 500, flows: 4096, queued-packets-per-neighbor: 3}
     ports:
       - name: wan
         device: "0000:03:00.0"
@@ -52,6 +52,7 @@ import Wire
     #expect(c.pathMTUExpiry == 30 && c.numa == .interleave)
     #expect(c.metrics?.address == IPAddress("127.0.0.1") && c.metrics?.port == 9100)
     #expect(c.limits.sas == 1_000_000 && c.limits.queuedPacketsPerNeighbor == 3 && c.limits.policies == 65_536)
+    #expect(c.limits.schedules == 500 && c.limits.flows == 4096)
     #expect(c.ipsec == "/etc/gw/ipsec.conf")
     #expect(c.ports.map(\.name) == ["wan", "lan"])
     #expect(c.ports[0].host && !c.ports[1].host && c.ports[0].mtu == 1500 && c.ports[1].mtu == 9000)

@@ -19,16 +19,16 @@ struct Pair {
 
   init(
     mtu: Int = TestEAL.mtu, engines: (any CryptoEngine, any CryptoEngine) = (OpenSSLEngine(), OpenSSLEngine()),
-    bursts: MbufRing? = nil
+    bursts: MbufRing? = nil, schedules: Int = 65_536
   ) throws {
     a = try TestGateway(
       own: ["198.51.100.1/24", "2001:db8:ffff::1/64", "10.1.0.1/16", "2001:db8:a::1/48"],
       far: [(Self.lan4.1, Self.wan4.1), (Self.lan6.1, Self.wan6.1)], neighbors: [Self.host4.0, Self.host6.0], mtu: mtu,
-      engine: engines.0)
+      engine: engines.0, schedules: schedules)
     b = try TestGateway(
       own: ["198.51.100.2/24", "2001:db8:ffff::2/64", "10.2.0.1/16", "2001:db8:b::1/48"],
       far: [(Self.lan4.0, Self.wan4.0), (Self.lan6.0, Self.wan6.0)], neighbors: [Self.host4.1, Self.host6.1], mtu: mtu,
-      engine: engines.1, bursts: bursts)
+      engine: engines.1, bursts: bursts, schedules: schedules)
   }
 
   static func ends(_ family: AddressFamily) -> (IPAddress, IPAddress) {

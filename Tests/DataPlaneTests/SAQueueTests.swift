@@ -15,7 +15,7 @@ extension DataPlaneTests {
     }
 
     private static func wait(_ mbuf: Mbuf, for policy: UInt32, in queue: inout SAQueue, now: Double = 0) throws {
-      let isTaken = queue.add(mbuf, for: policy, now: now)
+      let isTaken = queue.add(mbuf, for: .policy(policy), now: now)
       try #require(isTaken)
     }
 
@@ -27,8 +27,8 @@ extension DataPlaneTests {
       let packets = try (0..<6).map { try Self.packet(100 + $0) }
       for (index, packet) in packets.enumerated() { try Self.wait(packet, for: UInt32(index % 2), in: &queue) }
       #expect(queue.count == 6)
-      let odd = queue.take(1)
-      let again = queue.take(1)
+      let odd = queue.take(.policy(1))
+      let again = queue.take(.policy(1))
       #expect(odd == [packets[1], packets[3], packets[5]])
       #expect(again.isEmpty && queue.count == 3)
       Self.free(odd + queue.takeAll())
@@ -38,10 +38,10 @@ extension DataPlaneTests {
     @Test func limitsOfAPolicy() throws {
       var queue = SAQueue()
       let packets = try (0...SAQueue.packetsPerPolicy).map { _ in try Self.packet(64) }
-      let taken = packets.map { queue.add($0, for: 8, now: 0) }
+      let taken = packets.map { queue.add($0, for: .policy(8), now: 0) }
       #expect(taken == packets.indices.map { $0 < SAQueue.packetsPerPolicy })
       let large = try (0..<5).map { _ in try Self.packet(8000) }
-      let takenToo = large.map { queue.add($0, for: 16, now: 0) }
+      let takenToo = large.map { queue.add($0, for: .policy(16), now: 0) }
       #expect(takenToo == [true, true, true, true, false])
       Self.free(queue.takeAll() + [packets.last, large.last].compactMap(\.self))
     }

@@ -26,14 +26,17 @@ final class TestGateway {
   ///   - own: its addresses, with prefix lengths.
   ///   - far: routes, (prefix, next hop); every next hop is a neighbour.
   ///   - neighbors: hosts on its own subnets.
+  ///   - schedules: key schedules at most.
   ///   - bursts: the ring of bursts for idle workers; there is a second worker then.
   init(
     own: [String], far: [(String, String)], neighbors: [String], mtu: Int = TestEAL.mtu,
-    engine: any CryptoEngine = OpenSSLEngine(), bursts: MbufRing? = nil
+    engine: any CryptoEngine = OpenSSLEngine(), bursts: MbufRing? = nil, schedules: Int = 65_536
   ) throws {
     shared = try TestEAL.shared.get()
     let mac = Self.mac
-    security = SecurityDatabase(engine: engine, workers: bursts == nil ? 1 : 2, reclaimer: ImmediateReclaimer(), now: 1)
+    security = SecurityDatabase(
+      engine: engine, workers: bursts == nil ? 1 : 2, limits: DatabaseLimits(schedules: schedules),
+      reclaimer: ImmediateReclaimer(), now: 1)
     var limits = RoutingLimits()
     limits.ports = 4
     limits.nodes = 4096
@@ -87,6 +90,20 @@ final class TestGateway {
       let isV6 = UnsafeRawPointer(mbuf.data).big16(at: 12) == 0x86dd
       precondition((isV6 ? IPParser.ipv6(packet) : IPParser.ipv4(packet)) == nil)
       w.enqueueForPolicy(packet)
+    }
+  }
+
+  /// What waits for key schedules comes back, as the host thread gives it back.
+  func releaseKeyed() -> Outcome {
+    measure { w in
+      var mbuf: Mbuf?
+      while shared.host.waiting?.dequeue(&mbuf, 1) == 1 {
+        let kind = mbuf!.note.pointee.kind
+        precondition(kind == .waitsToBeOpened || kind == .waitsForKeys)
+        mbuf!.note.pointee.kind = kind == .waitsToBeOpened ? .mayBeOpened : .mayHaveSA
+        precondition(cdpdk_ring_enqueue(w.pointee.fromHost!, &mbuf, 1) == 1)
+      }
+      WorkerLoop.process(w, HostStage.receive(w))
     }
   }
 

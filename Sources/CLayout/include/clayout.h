@@ -56,6 +56,9 @@ enum gw_sa_status {
   GW_SA_SOFT_REPORTED = 1 << 1,
   GW_SA_HARD_REPORTED = 1 << 2,
   GW_SA_MAPPING_REPORTED = 1 << 3,
+  GW_SA_UNKEYED = 1 << 4,       /* control: `session` is not to be used, see KeySchedules.swift */
+  GW_SA_KEYS_ASKED = 1 << 5,
+  GW_SA_UNUSABLE = GW_SA_STOPPED | GW_SA_UNKEYED,
 };
 
 typedef struct gw_sa {
@@ -64,7 +67,7 @@ typedef struct gw_sa {
   uint32_t flags;               /* enum gw_sa_flag */
   uint32_t serial;              /* of this SA, never used again; not 0 */
   uint32_t slot;                /* index into the workers' counters */
-  void *session;                /* CryptoSession.base */
+  void *session;                /* CryptoSession.base; it and the next two change while GW_SA_UNKEYED is set */
   crypto_burst burst;
   uint32_t session_stride;
   uint32_t salt;                /* as in memory: network byte order; CCM: 3 bytes */

@@ -2,6 +2,10 @@
 public struct Limits: Sendable, Equatable {
   public var sas = 65_536
   public var policies = 65_536
+  /// Key schedules; SAs beyond get theirs when a packet comes for them.
+  public var schedules = 65_536
+  /// Entries of each worker's flow cache.
+  public var flows = 16_384
   public var routes = 65_536
   public var neighbors = 4_096
   /// Packets kept for a next hop whose MAC is not known yet.

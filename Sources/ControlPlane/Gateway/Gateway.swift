@@ -85,7 +85,7 @@ public final class Gateway: @unchecked Sendable {
     let counters = LateCounters()
     let limits = DatabaseLimits(
       sas: configuration.limits.sas, policies: configuration.limits.policies,
-      acquires: configuration.limits.acquires)
+      acquires: configuration.limits.acquires, schedules: configuration.limits.schedules)
     let addresses = LocalAddresses()
     database = SecurityDatabase(
       engine: engine, workers: workers, limits: limits, reclaimer: quiescence, counters: counters, now: 1)
@@ -134,6 +134,7 @@ public final class Gateway: @unchecked Sendable {
     result.burst = configuration.burst
     result.sleepsWhenIdle = configuration.idle == .sleep
     result.waitingPerNeighbor = configuration.limits.queuedPacketsPerNeighbor
+    result.flows = configuration.limits.flows
     result.icmpRate = UInt64(configuration.limits.icmpErrorsPerSecond)
     result.reassemblies = UInt32(configuration.limits.reassemblies)
     return result
@@ -149,6 +150,7 @@ public final class Gateway: @unchecked Sendable {
     }
     _ = database.subscribe { [unowned self] event, origin in handle(event, origin: origin) }
     database.onAcquireAnswered = { [unowned self] in dataPlane.host.releaseProtected(policy: $0) }
+    database.onKeyed = { [unowned self] in dataPlane.host.releaseKeyed(serial: $0) }
     try setUpPorts()
     try loadRules()
     restorePolicies()

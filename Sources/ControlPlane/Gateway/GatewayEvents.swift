@@ -20,6 +20,8 @@ extension Gateway {
     case .sequenceExhausted:
       logger.error("SA serial \(event.number): its sequence numbers are used up; it carries nothing more")
       database.limitReached(serial: event.number, hard: true)
+    case .unkeyed:
+      database.keysNeeded(serial: event.number)
     case .mapping:
       database.mappingChanged(serial: event.number, address: event.peer, port: event.key.source_port)
     case .pathMTU:

@@ -26,7 +26,7 @@ public final class HostPath: @unchecked Sendable {
   private let isRunning = Atomic(false)
   private let released = Mutex<[(port: UInt16, address: IPAddress)]>([])
   /// Policies that may have an SA now.
-  private let answered = Mutex<Set<UInt32>>([])
+  private let answered = Mutex<Set<SAQueue.Want>>([])
   private let dummies = Mutex<[DummyPacket]>([])
   private var thread: Thread?
 
@@ -98,8 +98,11 @@ public final class HostPath: @unchecked Sendable {
 
   /// The policy may have an SA now: what waits for it tries again, in order. nil: all policies. Any thread.
   public func releaseProtected(policy: UInt32?) {
-    answered.withLock { _ = $0.insert(policy ?? Self.allPolicies) }
+    answered.withLock { _ = $0.insert(.policy(policy ?? Self.allPolicies)) }
   }
+
+  /// An SA has its key schedule: what waited for it goes on. Any thread.
+  public func releaseKeyed(serial: UInt32) { answered.withLock { _ = $0.insert(.sa(serial)) } }
 
   /// Sends dummy packets by tunnel SAs. Any thread.
   public func send(dummies packets: [DummyPacket]) { dummies.withLock { $0 += packets } }
@@ -188,9 +191,10 @@ public final class HostPath: @unchecked Sendable {
 
   private func keep(_ mbuf: Mbuf) {
     let note = mbuf.note.pointee
-    if note.kind == .waitsForSA {
-      keepForSA(mbuf, note.policy)
-      return
+    switch note.kind {
+    case .waitsForSA: return keepForSA(mbuf, note.policy)
+    case .waitsForKeys, .waitsToBeOpened: return keepForKeys(mbuf, serial: note.policy)
+    default: break
     }
     let address = IPAddress(note.version == 4 ? .v4 : .v6, high: note.nextHopHigh, low: note.nextHopLow)
     let key = NeighborQueue.Key(port: note.port, address: address)
@@ -233,9 +237,15 @@ public final class HostPath: @unchecked Sendable {
 
   private func keepForSA(_ mbuf: Mbuf, _ policy: UInt32) {
     let isHeard = hasKeyDaemon.load(ordering: .relaxed)
-    if isHeard, saQueue.add(mbuf, for: policy, now: Self.seconds()) { return }
+    if isHeard, saQueue.add(mbuf, for: .policy(policy), now: Self.seconds()) { return }
     cdpdk_free(mbuf)
     count1(isHeard ? .saQueueFull : .policyNoSA)
+  }
+
+  private func keepForKeys(_ mbuf: Mbuf, serial: UInt32) {
+    if saQueue.add(mbuf, for: .sa(serial), now: Self.seconds()) { return }
+    cdpdk_free(mbuf)
+    count1(.saQueueFull)
   }
 
   private func releaseProtected() -> Int {
@@ -248,9 +258,9 @@ public final class HostPath: @unchecked Sendable {
     // What was on its way here when the SA came.
     var rounds = 0
     while rounds < 32, collectWaiting() > 0 { rounds += 1 }
-    let mbufs = ready.contains(Self.allPolicies) ? saQueue.takeAll() : ready.flatMap { saQueue.take($0) }
+    let mbufs = ready.contains(.policy(Self.allPolicies)) ? saQueue.takeAll() : ready.flatMap { saQueue.take($0) }
     for mbuf in mbufs {
-      mbuf.note.pointee.kind = .mayHaveSA
+      mbuf.note.pointee.kind = mbuf.note.pointee.kind == .waitsToBeOpened ? .mayBeOpened : .mayHaveSA
       give(mbuf, toWorker: workerOfPort[Int(mbuf.note.pointee.port)])
     }
     return mbufs.count

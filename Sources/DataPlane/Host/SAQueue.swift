@@ -1,39 +1,45 @@
 import DPDK
 
-/// Packets whose policy has asked a key daemon for an SA and that wait for it, within limits for each policy and for
+/// Packets whose policy has asked a key daemon for an SA, or whose SA has no key schedule, and that wait for it, within limits for each policy and for
 /// all. One thread's.
 struct SAQueue {
-  /// For one policy: packets and bytes, and seconds from the first packet on.
+  /// For one policy or SA: packets and bytes, and seconds from the first packet on.
   static let packetsPerPolicy = 16
   static let bytesPerPolicy = 32 << 10
   static let patience = 5.0
   static let packetsInAll = 1024
+
+  /// What a packet waits for: an SA of a policy, or the key schedule of an SA.
+  enum Want: Hashable, Sendable {
+    case policy(UInt32)
+    case sa(UInt32)
+  }
 
   private struct Waiting {
     var packets: [Mbuf] = []
     var bytes = 0
     var since: Double
   }
-  private var waiting: [UInt32: Waiting] = [:]
+  private var waiting: [Want: Waiting] = [:]
   private(set) var count = 0
 
   /// False: there is no room, and the packet is the caller's still. The first packets stay, those that come later go.
-  mutating func add(_ mbuf: Mbuf, for policy: UInt32, now: Double) -> Bool {
+  mutating func add(_ mbuf: Mbuf, for want: Want, now: Double) -> Bool {
     let bytes = Int(mbuf.pointee.pkt_len)
-    var entry = waiting[policy] ?? Waiting(since: now)
+    var entry = waiting[want] ?? Waiting(since: now)
     guard count < Self.packetsInAll, entry.packets.count < Self.packetsPerPolicy,
       entry.bytes + bytes <= Self.bytesPerPolicy
     else { return false }
     entry.packets.append(mbuf)
     entry.bytes += bytes
-    waiting[policy] = entry
+    waiting[want] = entry
     count += 1
     return true
   }
 
-  /// All that wait for an SA of the policy, oldest first.
-  mutating func take(_ policy: UInt32) -> [Mbuf] {
-    guard let entry = waiting.removeValue(forKey: policy) else { return [] }
+  /// All that wait for it, oldest first.
+  mutating func take(_ want: Want) -> [Mbuf] {
+    guard let entry = waiting.removeValue(forKey: want) else { return [] }
     count -= entry.packets.count
     return entry.packets
   }

@@ -67,13 +67,17 @@ enum HostStage {
         DummyStage.send(w, mbuf, note)
       } else {
         // Frames of the kernel, and those that waited for an SA, whoever they are from.
-        fromKernel(w, mbuf, port: Int(note.pointee.port), origin: note.pointee.origin)
+        fromKernel(
+          w, mbuf, port: Int(note.pointee.port), origin: note.pointee.origin,
+          isIPsec: note.pointee.kind == .mayBeOpened)
       }
     }
     return count
   }
 
-  private static func fromKernel(_ w: WorkerPointer, _ mbuf: Mbuf, port: Int, origin: PacketOrigin) {
+  private static func fromKernel(
+    _ w: WorkerPointer, _ mbuf: Mbuf, port: Int, origin: PacketOrigin, isIPsec: Bool
+  ) {
     let packet = w.nextPacket(mbuf, port: port, origin: origin)
     let frame = mbuf.data
     let type = UnsafeRawPointer(frame).big16(at: 12)
@@ -90,7 +94,7 @@ enum HostStage {
       w.drop(packet, .hostMalformed)
       return
     }
-    w.enqueueForPolicy(packet)
+    if isIPsec { w.sort(packet) } else { w.enqueueForPolicy(packet) }
   }
 
   /// A packet that waited for its neighbour, finished but for the link header.

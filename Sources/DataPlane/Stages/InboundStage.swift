@@ -155,8 +155,8 @@ enum InboundStage {
       let sa = packet.pointee.sa.unsafelyUnwrapped
       let header = packet.pointee.ip + Int(packet.pointee.payloadOffset)
       let length = Int(packet.pointee.length) &- Int(packet.pointee.payloadOffset)
-      if sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue != 0 {
-        drop(w, packet, sa, .saStopped)
+      if sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue != 0 {
+        UnusableSA.inbound(w, packet, sa)
       } else if sa.pointee.sa_protocol != ESP.ipProtocol {
         if OtherInbound.prepare(w, packet, sa, w.pointee.jobs + jobs, index: jobs) {
           w.pointee.sealed.append(packet)

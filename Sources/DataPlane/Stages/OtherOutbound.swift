@@ -142,8 +142,8 @@ enum OtherOutbound {
       OutboundStage.dropCounted(w, packet, next, .bundleTooDeep)
       return
     }
-    guard next.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue == 0 else {
-      OutboundStage.dropCounted(w, packet, next, .saStopped)
+    guard next.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue == 0 else {
+      UnusableSA.outbound(w, packet, next)
       return
     }
     packet.trim()

@@ -89,8 +89,8 @@ enum OutboundStage {
   /// False: the packet went elsewhere.
   @inline(__always)
   private static func accepts(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
-    if sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue != 0 {
-      dropCounted(w, packet, sa, .saStopped)
+    if sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue != 0 {
+      UnusableSA.outbound(w, packet, sa)
       return false
     }
     if sa.pointee.sa_protocol != ESP.ipProtocol || sa.nextAtomic.pointee.load(ordering: .relaxed) != nil

@@ -75,7 +75,7 @@ enum PlainTunnel {
       sa.pointee.sa_protocol == ESP.ipProtocol, sa.pointee.crypto == UInt8(GW_CRYPTO_AEAD.rawValue),
       sa.pointee.icv_length == UInt8(icvLength), sa.pointee.alignment <= 8,
       sa.nextAtomic.pointee.load(ordering: .relaxed) == nil,
-      sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue == 0,
+      sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue == 0,
       sa.sequenceAtomic.pointee.load(ordering: .relaxed) < OutboundStage.lastSequence(sa) &- reserve
     else { return nil }
     let adjacency = w.pointee.adjacencies.adjacency(at: w.outerAdjacency(sa))

@@ -39,7 +39,8 @@ enum WithoutSA {
       w.drop(packet, asked < SAQueue.packetsPerPolicy ? .policyNoSA : .saQueueFull)
       return
     }
-    prepareToWait(packet, policy)
+    if packet.pointee.origin != .host { restoreTTL(packet) }
+    prepareToWait(packet, .waitsForSA, policy.pointee.index)
     let key = packet.pointee.key
     var element: Mbuf? = packet.pointee.mbuf
     if cdpdk_ring_enqueue(ring, &element, 1) != 1 { w.drop(packet, .saQueueFull) }
@@ -51,9 +52,8 @@ enum WithoutSA {
   }
 
   /// The frame as it came, and a note that says what it waits for.
-  private static func prepareToWait(_ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>) {
+  static func prepareToWait(_ packet: PacketPointer, _ kind: PacketNote.Kind, _ number: UInt32) {
     let mbuf = packet.pointee.mbuf
-    if packet.pointee.origin != .host { restoreTTL(packet) }
     let frame = packet.pointee.ip - 14
     let type: UInt16 = packet.pointee.version == 4 ? 0x0800 : 0x86dd
     frame.storeBytes(of: type.bigEndian, toByteOffset: 12, as: UInt16.self)
@@ -61,13 +61,13 @@ enum WithoutSA {
     mbuf.setLength(Int(packet.pointee.length) &+ 14)
     mbuf.note.initialize(
       to: PacketNote(
-        kind: .waitsForSA, origin: packet.pointee.origin, version: packet.pointee.version,
+        kind: kind, origin: packet.pointee.origin, version: packet.pointee.version,
         dontFragment: packet.pointee.dontFragment, isSealed: false, port: packet.pointee.port,
-        policy: policy.pointee.index, nextHopHigh: 0, nextHopLow: 0, destinationHigh: 0, destinationLow: 0))
+        policy: number, nextHopHigh: 0, nextHopLow: 0, destinationHigh: 0, destinationLow: 0))
   }
 
   /// What `PolicyStage.decrementTTL` took, which will take it again.
-  private static func restoreTTL(_ packet: PacketPointer) {
+  static func restoreTTL(_ packet: PacketPointer) {
     let ip = packet.pointee.ip
     guard packet.pointee.version == 4 else {
       ip.storeBytes(of: UnsafeRawPointer(ip).byte(at: 7) &+ 1, toByteOffset: 7, as: UInt8.self)

@@ -64,11 +64,11 @@ extension SecurityDatabase {
     var change = ConfigurationChange()
     let wanted = ConfigurationChange.bundled(sas, bundles)
     let names = Set(wanted.map(\.identifier))
-    for entry in entries.values where entry.parameters.owner == .configuration {
+    for entry in entries.values where entry.owner == .configuration {
       if !names.contains(entry.identifier) { change.removedSAs.append(entry.identifier) }
     }
     for sa in wanted {
-      if let standing = find(sa.identifier), standing.parameters.owner == .configuration {
+      if let standing = find(sa.identifier), standing.owner == .configuration {
         if standing.parameters.isSame(as: sa) { continue }
         change.removedSAs.append(sa.identifier)
       }

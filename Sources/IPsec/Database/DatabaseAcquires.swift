@@ -136,7 +136,7 @@ extension SecurityDatabase {
   /// An SA came: it may answer a question by its number, or as an SA for the peer of a policy that has many.
   func answerAcquires(with entry: SAEntry) {
     guard !acquires.items.isEmpty else { return }
-    if !entry.isInbound, let key = acquires.keys[entry.parameters.keySequence] { finishAcquire(key) }
+    if !entry.isInbound, let key = acquires.keys[entry.keySequence] { finishAcquire(key) }
   }
 
   func forgetAcquires(of policy: PolicyEntry) {

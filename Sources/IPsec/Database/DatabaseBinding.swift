@@ -19,9 +19,8 @@ extension SecurityDatabase {
 
   /// Policies for which the SA may count, or did.
   private func policies(near entry: SAEntry) -> [PolicyEntry] {
-    let parameters = entry.parameters
     let any = policiesByNeed[BindingKey(entry, requestID: 0)]
-    let own = parameters.requestID == 0 ? nil : policiesByNeed[BindingKey(entry, requestID: parameters.requestID)]
+    let own = entry.requestID == 0 ? nil : policiesByNeed[BindingKey(entry, requestID: entry.requestID)]
     guard let any else { return own.map { Array($0.values) } ?? [] }
     return Array(any.values) + (own.map { Array($0.values) } ?? [])
   }
@@ -52,7 +51,7 @@ extension SecurityDatabase {
         rebind(policy)
         continue
       }
-      if needs[0].spi != 0, needs[0].spi != entry.parameters.spi { continue }
+      if needs[0].spi != 0, needs[0].spi != entry.identifier.spi { continue }
       if fits(entry, needs[0], policy) { use(chain, first: entry.sa, policy) }
     }
   }
@@ -95,18 +94,20 @@ extension SecurityDatabase {
   /// Whether an SA with the template's protocol and peer meets the rest of it.
   private func fits(_ entry: SAEntry, _ need: TemplateNeed, _ policy: PolicyEntry) -> Bool {
     // Fields one by one: a copy of all the parameters would count references for each of them.
-    if need.key.requestID != 0, entry.parameters.requestID != need.key.requestID { return false }
-    if let mode = need.mode, mode != entry.parameters.mode { return false }
-    if let local = need.local, local != entry.parameters.source { return false }
-    if entry.parameters.interfaceID != policy.parameters.interfaceID { return false }
-    if let mark = entry.parameters.mark,
-      (policy.parameters.mark.map { $0.value & $0.mask } ?? 0) & mark.mask != mark.value
-    {
+    if need.key.requestID != 0, entry.requestID != need.key.requestID { return false }
+    if let mode = need.mode, mode != entry.mode { return false }
+    if let local = need.local, local != entry.source { return false }
+    guard let sa = entry.unusual else {
+      return policy.parameters.interfaceID == 0 && policy.parameters.sourceIdentity == nil
+        && policy.parameters.destinationIdentity == nil
+    }
+    if sa.interfaceID != policy.parameters.interfaceID { return false }
+    if let mark = sa.mark, (policy.parameters.mark.map { $0.value & $0.mask } ?? 0) & mark.mask != mark.value {
       return false
     }
-    if let selector = entry.parameters.selector, !selector.covers(policy.parameters.selector) { return false }
+    if let selector = sa.selector, !selector.covers(policy.parameters.selector) { return false }
     // An SA of a bundle whose other half is missing would leave off half of the protection.
-    if entry.parameters.bundledWith != nil, bundles.next[entry.serial] == nil { return false }
+    if sa.bundledWith != nil, bundles.next[entry.serial] == nil { return false }
     let identities = IdentityHash.hash(policy.parameters.sourceIdentity, policy.parameters.destinationIdentity)
     return identities == 0 || identities == entry.identityHash
   }
@@ -121,7 +122,7 @@ extension SecurityDatabase {
 
   /// Links an SA to the one that it names as the next, as soon as that is there.
   func joinBundle(_ entry: SAEntry) {
-    guard let name = entry.parameters.bundledWith else { return }
+    guard let name = entry.bundledWith else { return }
     bundles.wait(entry.serial, for: name)
     guard let second = find(name), second !== entry, second.isUsable, second.isInbound == entry.isInbound else {
       return
@@ -140,7 +141,7 @@ extension SecurityDatabase {
   }
 
   func forgetBundle(of entry: SAEntry) {
-    guard let name = entry.parameters.bundledWith else { return }
+    guard let name = entry.bundledWith else { return }
     bundles.stopWaiting(entry.serial, for: name)
   }
 

@@ -34,7 +34,7 @@ extension SecurityDatabase {
 
   /// Sets the timer for what comes next in the life of an SA.
   func reschedule(_ entry: SAEntry) {
-    let (soft, hard) = (entry.parameters.soft, entry.parameters.hard)
+    let (soft, hard) = entry.lifetimes
     var next = UInt64.max
     func consider(_ limit: UInt64, since start: UInt64) {
       if limit != 0 { next = min(next, start &+ min(limit, 1 << 40)) }
@@ -62,9 +62,9 @@ extension SecurityDatabase {
       return
     }
     if entry.hasUseLimit, entry.firstUsed == 0 { noteFirstUse(of: entry, counterSource.counters(slot: entry.slot)) }
-    if hasPassed(entry, entry.parameters.hard) {
+    if hasPassed(entry, entry.lifetimes.hard) {
       expire(entry)
-    } else if entry.state == .mature, hasPassed(entry, entry.parameters.soft) {
+    } else if entry.state == .mature, hasPassed(entry, entry.lifetimes.soft) {
       soften(entry)
       reschedule(entry)
     } else {

@@ -8,16 +8,19 @@ public struct DatabaseLimits: Sendable, Equatable {
   public var acquires: Int
   /// ACQUIREs sent to the key daemons a second.
   public var acquiresPerSecond: Int
+  /// Key schedules: SAs beyond have theirs made when a packet comes for them.
+  public var schedules: Int
 
   public init(
     sas: Int = 65_536, policies: Int = 65_536, larvalSAs: Int = 4_096, acquires: Int = 4_096,
-    acquiresPerSecond: Int = 1_000
+    acquiresPerSecond: Int = 1_000, schedules: Int = 65_536
   ) {
     self.sas = sas
     self.policies = policies
     self.larvalSAs = larvalSAs
     self.acquires = acquires
     self.acquiresPerSecond = acquiresPerSecond
+    self.schedules = schedules
   }
 
   /// Slots that each worker's counters need: SAs and policies share one space, and those that were deleted keep theirs

@@ -7,16 +7,16 @@ extension SecurityDatabase {
 
   public func records() -> [SARecord] {
     entries.values.sorted {
-      ($0.parameters.spi, $0.parameters.destination) < ($1.parameters.spi, $1.parameters.destination)
+      ($0.identifier.spi, $0.destination) < ($1.identifier.spi, $1.destination)
     }.map(record(of:))
   }
 
   /// Mature outbound ESP tunnels, in no order.
   public func outboundTunnels(atMost limit: Int) -> [SAIdentifier] {
     let tunnels = entries.values.lazy.filter {
-      $0.parameters.saProtocol == .esp && $0.parameters.mode == .tunnel && $0.state == .mature && !$0.isInbound
+      $0.saProtocol == .esp && $0.mode == .tunnel && $0.state == .mature && !$0.isInbound
     }
-    return tunnels.prefix(limit).map(\.parameters.identifier)
+    return tunnels.prefix(limit).map(\.identifier)
   }
 
   func record(of entry: SAEntry) -> SARecord {
@@ -41,7 +41,7 @@ extension SecurityDatabase {
       record.counters.outputDrops = UInt64(counted.drops)
       record.sequence = sa.sequenceAtomic.pointee.load(ordering: .relaxed)
     }
-    if entry.parameters.saProtocol == .ipcomp {
+    if entry.saProtocol == .ipcomp {
       // Of IPComp's packets, what they are without it is counted.
       record.counters.decompressedBytes = record.counters.inputBytes
       record.counters.uncompressedBytes = record.counters.outputBytes

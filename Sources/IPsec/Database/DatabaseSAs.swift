@@ -59,7 +59,7 @@ extension SecurityDatabase {
 
   public func flushSAs(_ saProtocol: SAProtocol?, owner: Owner?, origin: UInt64) {
     let doomed = entries.values.filter {
-      (saProtocol == nil || $0.parameters.saProtocol == saProtocol) && (owner == nil || $0.parameters.owner == owner)
+      (saProtocol == nil || $0.saProtocol == saProtocol) && (owner == nil || $0.owner == owner)
     }
     for entry in doomed.sorted(by: { $0.order < $1.order }) {
       // Nobody may be told of single SAs where one word tells all.
@@ -77,7 +77,7 @@ extension SecurityDatabase {
   /// How many SAs are keyed for each kind of transform: those that seal and those that open.
   public func keyedSAs() -> [TransformKind: (seal: Int, open: Int)] {
     var counts: [TransformKind: (seal: Int, open: Int)] = [:]
-    for entry in entries.values where entry.session != nil {
+    for entry in entries.values where entry.sa != nil {
       guard let transform = SAFactory.keyed(entry.parameters) else { continue }
       let kind = TransformKind(transform)
       if entry.isInbound { counts[kind, default: (0, 0)].open += 1 } else { counts[kind, default: (0, 0)].seal += 1 }
@@ -131,7 +131,7 @@ extension SecurityDatabase {
     sad.lookup(
       spi: UInt32(bigEndian: SAFactory.wireSPI(parameters)), destination: parameters.destination,
       saProtocol: SAProtocol.ipip.rawValue
-    ).map(SAEntry.of).flatMap { $0.parameters.saProtocol == .ipip ? $0 : nil }
+    ).map(SAEntry.of).flatMap { $0.saProtocol == .ipip ? $0 : nil }
   }
 
   func isInbound(_ parameters: SAParameters) -> Bool {
@@ -163,7 +163,7 @@ extension SecurityDatabase {
       isInbound: isInbound)
     entry.slot = slot
     do throws(DatabaseError) {
-      entry.session = try factory.makeSession(parameters, isInbound: isInbound)
+      try makeFirstSchedule(of: entry, parameters)
     } catch {
       slots.release(slot)
       throw error
@@ -176,7 +176,7 @@ extension SecurityDatabase {
 
   /// Undoes `prepare`.
   func discard(_ entry: SAEntry) {
-    entry.session?.destroy()
+    destroySchedule(of: entry)
     if let sa = entry.sa { factory.deallocate(sa) }
     slots.release(entry.slot)
   }
@@ -186,9 +186,10 @@ extension SecurityDatabase {
     guard let sa = entry.sa else { return }
     if !entry.isInbound { sa.pointee.sequence = max(sa.pointee.sequence, keys.number(entry.parameters, now: now)) }
     entries[entry.serial] = entry
-    if entry.parameters.saProtocol == .ipip { named[entry.identifier] = entry }
+    noteSchedule(of: entry)
+    if entry.saProtocol == .ipip { named[entry.identifier] = entry }
     // Outbound IPIP is never looked up by packets.
-    if entry.parameters.saProtocol != .ipip || entry.isInbound { _ = sad.insert(sa) }
+    if entry.saProtocol != .ipip || entry.isInbound { _ = sad.insert(sa) }
     joinBundle(entry)
     if !entry.isInbound {
       bindings.insert(entry)
@@ -215,7 +216,7 @@ extension SecurityDatabase {
     }
     wheel.cancel(entry)
     entries[entry.serial] = nil
-    if entry.parameters.saProtocol == .ipip { named[entry.identifier] = nil }
+    if entry.saProtocol == .ipip { named[entry.identifier] = nil }
     if !entry.isInbound {
       bindings.remove(entry)
       rebindPolicies(using: entry)
@@ -244,8 +245,7 @@ extension SecurityDatabase {
   }
 
   private func destroy(_ entry: SAEntry) {
-    entry.session?.destroy()
-    entry.session = nil
+    destroySchedule(of: entry)
     if let sa = entry.sa { factory.deallocate(sa) }
     entry.sa = nil
     counterSource.reset(slot: entry.slot)

@@ -10,12 +10,12 @@ final class SABindingIndex {
 
   func insert(_ entry: SAEntry) {
     push(entry, \.byPeer, requestID: 0)
-    if entry.parameters.requestID != 0 { push(entry, \.byRequest, requestID: entry.parameters.requestID) }
+    if entry.requestID != 0 { push(entry, \.byRequest, requestID: entry.requestID) }
   }
 
   func remove(_ entry: SAEntry) {
     pull(entry, \.byPeer, requestID: 0)
-    if entry.parameters.requestID != 0 { pull(entry, \.byRequest, requestID: entry.parameters.requestID) }
+    if entry.requestID != 0 { pull(entry, \.byRequest, requestID: entry.requestID) }
   }
 
   /// The best SA that `isWanted`: a mature one before one that is dying, then the newest.
@@ -69,7 +69,7 @@ final class SABindingIndex {
   }
 
   private static func `is`(_ entry: SAEntry, _ key: BindingKey) -> Bool {
-    BindingKey(entry, requestID: key.requestID == 0 ? 0 : entry.parameters.requestID) == key
+    BindingKey(entry, requestID: key.requestID == 0 ? 0 : entry.requestID) == key
   }
 
   private static func value(_ entry: SAEntry) -> UInt64 {
@@ -95,8 +95,8 @@ struct BindingKey: Hashable {
   }
 
   init(_ entry: SAEntry, requestID: UInt32) {
-    saProtocol = entry.parameters.saProtocol
-    peer = entry.parameters.destination
+    saProtocol = entry.saProtocol
+    peer = entry.destination
     self.requestID = requestID
   }
 

@@ -1,13 +1,17 @@
 import CLayout
 import Engines
+import Wire
 
 /// One SA of the database: what was asked for, and the objects that the workers see. Control thread only.
 final class SAEntry {
-  var parameters: SAParameters
+  private var stored: StoredParameters
   var state: SAState
   /// Nil while larval.
   var sa: UnsafeMutablePointer<gw_sa>?
+  /// Nil: the SA has no keys, or is to get them when a packet comes.
   var session: CryptoSession?
+  /// Not 0: `session` is being given up.
+  var leaveToken: UInt32 = 0
   /// Of this object while it is larval, else of `sa`; never used again.
   var serial: UInt32
   var slot: UInt32 = 0
@@ -28,7 +32,7 @@ final class SAEntry {
   init(
     parameters: SAParameters, state: SAState, serial: UInt32, order: UInt64, now: UInt64, isInbound: Bool
   ) {
-    self.parameters = parameters
+    stored = StoredParameters(parameters)
     self.state = state
     self.serial = serial
     self.order = order
@@ -37,15 +41,33 @@ final class SAEntry {
     lastSeenUnused = now
   }
 
-  var identifier: SAIdentifier { parameters.identifier }
+  /// Made anew each time: to be taken once by whoever asks several things of it.
+  var parameters: SAParameters {
+    get { stored.parameters }
+    set { stored = StoredParameters(newValue) }
+  }
+  var identifier: SAIdentifier { stored.identifier }
+  var saProtocol: SAProtocol { stored.saProtocol }
+  var mode: SAMode { stored.mode }
+  var source: IPAddress { stored.source }
+  var destination: IPAddress { stored.destination }
+  var requestID: UInt32 { stored.requestID }
+  var keySequence: UInt32 { stored.keySequence }
+  var owner: Owner { stored.owner }
+  /// All parameters, where some are not as most SAs have them: without it there are no identities, mark, selector,
+  /// interface ID and bundle.
+  var unusual: SAParameters? { stored.unusual }
+  var bundledWith: SAIdentifier? { stored.bundledWith }
   /// Of its identities, ours first: an inbound SA's source is the peer.
   var identityHash: UInt64 {
+    guard let parameters = stored.unusual else { return 0 }
     let ends = (parameters.sourceIdentity, parameters.destinationIdentity)
     return isInbound ? IdentityHash.hash(ends.1, ends.0) : IdentityHash.hash(ends.0, ends.1)
   }
   /// May carry packets.
   var isUsable: Bool { state == .mature || state == .dying }
-  var hasUseLimit: Bool { parameters.soft.useTime != 0 || parameters.hard.useTime != 0 }
+  var hasUseLimit: Bool { lifetimes.soft.useTime != 0 || lifetimes.hard.useTime != 0 }
+  var lifetimes: (soft: Lifetime, hard: Lifetime) { stored.lifetimes }
 
   static func of(_ sa: UnsafeMutablePointer<gw_sa>) -> SAEntry {
     let handle = UnsafeRawPointer(bitPattern: UInt(sa.pointee.control)).unsafelyUnwrapped

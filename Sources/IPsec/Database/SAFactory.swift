@@ -89,9 +89,9 @@ struct SAFactory {
     sa.pointee.interface_id = parameters.interfaceID
     sa.pointee.identities = entry.identityHash
     if let session = entry.session {
-      sa.pointee.session = session.base
-      sa.pointee.burst = session.burst
-      sa.pointee.session_stride = UInt32(session.stride)
+      Self.setSession(sa, session)
+    } else if parameters.saProtocol == .esp || parameters.saProtocol == .ah {
+      sa.pointee.status = GW_SA_UNKEYED.rawValue
     }
     Self.setTransform(sa, parameters)
     OuterHeader.prepare(
@@ -107,6 +107,12 @@ struct SAFactory {
       sa.pointee.peer = sa.pointee.source_low << 32 | UInt64(encapsulation.sourcePort)
     }
     return sa
+  }
+
+  static func setSession(_ sa: UnsafeMutablePointer<gw_sa>, _ session: CryptoSession) {
+    sa.pointee.session = session.base
+    sa.pointee.burst = session.burst
+    sa.pointee.session_stride = UInt32(session.stride)
   }
 
   /// Gives an SA its sequence numbers and an inbound one its window, as the parameters say.

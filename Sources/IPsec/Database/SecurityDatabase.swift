@@ -22,6 +22,7 @@ public final class SecurityDatabase: SecurityStore {
   let reclaimer: any Reclaimer
   let counterSource: any CounterSource
   var slots: SlotAllocator
+  var schedules: KeySchedules
   var wheel: TimerWheel
 
   /// Owns the entries.
@@ -65,6 +66,7 @@ public final class SecurityDatabase: SecurityStore {
     counterSource = counters
     sad = SAD(reclaimer: reclaimer)
     spd = SPD(reclaimer: reclaimer)
+    schedules = KeySchedules(limit: limits.schedules)
     slots = SlotAllocator(capacity: limits.counterSlots - 1)
     wheel = TimerWheel(now: now)
     acquires.allowance = limits.acquiresPerSecond

@@ -1,0 +1,57 @@
+import CDPDK
+import CLayout
+import DPDK
+import IPsec
+
+/// Packets of an SA that is stopped, or that has no key schedule at the moment: they wait at the host thread until the
+/// control thread has made one.
+enum UnusableSA {
+  @inline(never)
+  static func inbound(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    guard isUnkeyed(sa) else { return InboundStage.drop(w, packet, sa, .saStopped) }
+    // What came out of another SA, or was put together, cannot be taken up again from its frame.
+    guard packet.pointee.origin == .clear, packet.pointee.depth == 0, !packet.pointee.isFragment else {
+      InboundStage.drop(w, packet, sa, .saUnkeyed)
+      return ask(w, sa)
+    }
+    wait(w, packet, sa, .waitsToBeOpened)
+  }
+
+  @inline(never)
+  static func outbound(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    guard isUnkeyed(sa) else { return OutboundStage.dropCounted(w, packet, sa, .saStopped) }
+    let isWhole = packet.pointee.version == 4 || packet.pointee.version == 6
+    guard packet.pointee.origin != .tunnel, packet.pointee.depth == 0, isWhole else {
+      OutboundStage.dropCounted(w, packet, sa, .saUnkeyed)
+      return ask(w, sa)
+    }
+    if packet.pointee.origin != .host { WithoutSA.restoreTTL(packet) }
+    wait(w, packet, sa, .waitsForKeys)
+  }
+
+  /// It has come here with one of the two.
+  private static func isUnkeyed(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+    sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue == 0
+  }
+
+  private static func wait(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ kind: PacketNote.Kind
+  ) {
+    WithoutSA.prepareToWait(packet, kind, sa.pointee.serial)
+    var element: Mbuf? = packet.pointee.mbuf
+    if w.pointee.waiting == nil || cdpdk_ring_enqueue(w.pointee.waiting.unsafelyUnwrapped, &element, 1) != 1 {
+      w.drop(packet, .saUnkeyed)
+    }
+    // After the packet is in the ring: when the schedule is made, the host thread looks there.
+    ask(w, sa)
+  }
+
+  /// Once for all packets until there is an answer.
+  private static func ask(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    let mark = GW_SA_KEYS_ASKED.rawValue
+    guard sa.statusAtomic.pointee.bitwiseOr(mark, ordering: .acquiringAndReleasing).oldValue & mark == 0 else { return }
+    guard !w.pointee.events.push(Event(.unkeyed, number: sa.pointee.serial)) else { return }
+    // Nobody heard it: the next packet asks.
+    sa.statusAtomic.pointee.bitwiseAnd(~mark, ordering: .relaxed)
+  }
+}
