@@ -247,7 +247,7 @@ extension Limits {
     self.init()
     let table: [(key: String, field: WritableKeyPath<Limits, Int>, range: ClosedRange<Int>)] = [
       ("sas", \.sas, 16...16_777_216), ("policies", \.policies, 16...16_777_216),
-      ("schedules", \.schedules, 16...16_777_216), ("flows", \.flows, 16...16_777_216),
+      ("schedules", \.schedules, 1...16_777_216), ("flows", \.flows, 16...16_777_216),
       ("routes", \.routes, 16...16_777_216), ("neighbors", \.neighbors, 16...1_048_576),
       ("queued-packets-per-neighbor", \.queuedPacketsPerNeighbor, 0...1024), ("acquires", \.acquires, 1...1_048_576),
       ("queued-packets-per-acquire", \.queuedPacketsPerAcquire, 0...1024),
