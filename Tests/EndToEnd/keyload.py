@@ -16,15 +16,21 @@ import struct
 import sys
 import time
 
+from keywire import (
+    AES_CBC, ALLOCSPI, ANY_ALGORITHM, ATTR_AEAD, ATTR_REPLAY_ESN, ATTR_TEMPLATES, DELPOLICY, DELSA,
+    DESTINATION, ESP, EXT_SA, FOREVER, GETSA, HARD, HEADER, KEY_AUTH, KEY_ENCRYPT, LIMITS, NETLINK, NEWPOLICY,
+    NEWSA, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLM_ACK, NLM_DUMP, NLM_REQUEST, POLICY, POLICY_ID, POLICY_INFO, SA2,
+    SADB_ADD, SADB_DELETE, SADB_DUMP, SADB_GETSPI, SADB_REGISTER, SADB_UPDATE, SATYPE_ESP, SA_ID, SA_INFO, SELECTOR,
+    SHA2_512, SOFT, SOURCE, SPDDELETE, SPDUPDATE, SPI, SPIRANGE, TEMPLATE, TUNNEL, UPDPOLICY, UPDSA, attribute,
+    messages, wide)
+
 LAN = ("192.168.60.0", 24)
 FIRST_PEER = int(ipaddress.ip_address("100.64.0.1"))
 FIRST_HOST = int(ipaddress.ip_address("10.0.0.1"))
-ESP = 50
 SOFT_SECONDS, HARD_SECONDS = 36_000, 40_000
 # In both protocols: where a message has its number, and its sender's.
 SEQUENCE, PROCESS = 8, 12
 WORD = struct.Struct("=I")
-SPI = struct.Struct("!I")
 
 
 class Refused(Exception):
@@ -162,36 +168,18 @@ class Client:
 
 # MARK: NETLINK_XFRM
 
-NEWSA, DELSA, GETSA, NEWPOLICY, DELPOLICY, GETPOLICY, ALLOCSPI = range(0x10, 0x17)
-UPDPOLICY, UPDSA = 0x19, 0x1A
 OUT, IN, FORWARD = 1, 0, 2
-REQUEST, ACKNOWLEDGE, DUMP = 1, 4, 0x300
-ERROR, DONE = 2, 3
 # ACQUIRE, EXPIRE, MIGRATE, MAPPING: what charon's event socket joins.
 DAEMON_GROUPS = 0xC3
-NETLINK = struct.Struct("=IHHII")
-SELECTOR = struct.Struct("=16s16sHHHHHBB12x")
-LIMITS = struct.Struct("=8Q")
-SA_INFO = struct.Struct("=56s16s4sB3x16s64s44xIIHBBB7x")
-SA_ID = struct.Struct("=16s4sHBx")
-TEMPLATE = struct.Struct("=16s4sB3xH2x16sIBBBxIII")
 AF_INET = socket.AF_INET
 ANY_SELECTOR = bytes(SELECTOR.size)
-NO_LIMITS = LIMITS.pack(*[2 ** 64 - 1] * 4, 0, 0, 0, 0)
-CHILD_LIMITS = LIMITS.pack(*[2 ** 64 - 1] * 4, SOFT_SECONDS, HARD_SECONDS, 0, 0)
+NO_LIMITS = LIMITS.pack(*[FOREVER] * 4, 0, 0, 0, 0)
+CHILD_LIMITS = LIMITS.pack(*[FOREVER] * 4, SOFT_SECONDS, HARD_SECONDS, 0, 0)
 AF_UNSPEC_ESN = 0xA0
 
 
-def attribute(kind, payload):
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
-
-
-def netlink(kind, body, flags=REQUEST | ACKNOWLEDGE):
+def netlink(kind, body, flags=NLM_REQUEST | NLM_ACK):
     return bytearray(NETLINK.pack(NETLINK.size + len(body), kind, flags, 0, 0) + body)
-
-
-def wide(address):
-    return address + bytes(12)
 
 
 class XFRM(Client):
@@ -204,7 +192,7 @@ class XFRM(Client):
         super().__init__(pathlib.Path(run_dir) / "xfrm.sock", window)
         # What the shim says of a socket: its port and groups.
         hello = struct.pack("=IIIII", 0x80000000 | os.getpid(), groups, 0, 0, 0)
-        self.socket.send(netlink(1, hello, flags=0))
+        self.socket.send(netlink(NLMSG_NOOP, hello, flags=0))
 
     @staticmethod
     def is_notice(datagram):
@@ -213,7 +201,7 @@ class XFRM(Client):
     @staticmethod
     def error(datagram):
         kind = struct.unpack_from("=H", datagram, 4)[0]
-        return -struct.unpack_from("=i", datagram, 16)[0] if kind == ERROR else 0
+        return -struct.unpack_from("=i", datagram, 16)[0] if kind == NLMSG_ERROR else 0
 
     @staticmethod
     def name(request):
@@ -221,7 +209,7 @@ class XFRM(Client):
 
     def installing(self, child, policies, rekeys=False):
         answer, = yield [netlink(ALLOCSPI, self._info(child, 0, True, 0) + struct.pack("=II", 0xC0000000, 0xCFFFFFFF),
-                                 flags=REQUEST)]
+                                 flags=NLM_REQUEST)]
         child.inbound = SPI.unpack_from(answer, NETLINK.size + 72)[0]
         child.outbound = child.next_outbound()
         requests = [netlink(UPDSA, self._sa(child, child.inbound, True, 32)),
@@ -236,27 +224,23 @@ class XFRM(Client):
         return netlink(DELSA, SA_ID.pack(wide(destination), SPI.pack(spi), AF_INET, ESP))
 
     def delete_policies(self, child):
-        return [netlink(DELPOLICY, self._selector(child, way) + struct.pack("=IB3x", 0, way))
+        return [netlink(DELPOLICY, POLICY_ID.pack(self._selector(child, way), 0, way))
                 for way in (OUT, IN, FORWARD)]
 
     def dump(self, kind=GETSA):
         """How many SAs (policies) a dump gives."""
         self.sequence += 1
-        request = netlink(kind, b"", flags=REQUEST | DUMP)
+        request = netlink(kind, b"", flags=NLM_REQUEST | NLM_DUMP)
         WORD.pack_into(request, SEQUENCE, self.sequence)
         self.socket.send(request)
         count = 0
         while True:
-            datagram = self.socket.recv(65536)
-            offset = 0
-            while offset < len(datagram):
-                length, message = struct.unpack_from("=IH", datagram, offset)
-                if message == DONE:
+            for message, _, body in messages(self.socket.recv(65536)):
+                if message == NLMSG_DONE:
                     return count
-                if message == ERROR:
-                    raise Refused(f"dump: {os.strerror(-struct.unpack_from('=i', datagram, offset + 16)[0])}")
+                if message == NLMSG_ERROR:
+                    raise Refused(f"dump: {os.strerror(-struct.unpack_from('=i', body)[0])}")
                 count += 1
-                offset += (length + 3) & ~3
 
     @staticmethod
     def _ends(child, inbound):
@@ -270,7 +254,7 @@ class XFRM(Client):
     def _sa(self, child, spi, inbound, window):
         aead = struct.pack("=64sII", b"rfc4106(gcm(aes))", 288, 128) + os.urandom(36)
         replay = struct.pack("=7I", 1, 0, 0, 0, 0, window, 0)
-        return self._info(child, spi, inbound, AF_UNSPEC_ESN) + attribute(18, aead) + attribute(23, replay)
+        return self._info(child, spi, inbound, AF_UNSPEC_ESN) + attribute(ATTR_AEAD, aead) + attribute(ATTR_REPLAY_ESN, replay)
 
     @staticmethod
     def _selector(child, way):
@@ -279,28 +263,21 @@ class XFRM(Client):
         return SELECTOR.pack(wide(destination[0]), wide(source[0]), 0, 0, 0, 0, AF_INET, destination[1], source[1])
 
     def _policy(self, child, way):
-        info = (self._selector(child, way) + NO_LIMITS + bytes(32) + struct.pack("=IIBBBB4x", 375_423, 0, way, 0, 0, 0))
+        info = POLICY_INFO.pack(self._selector(child, way), NO_LIMITS, 375_423, 0, way, 0, 0, 0)
         source, destination = self._ends(child, way != OUT)
         # The template of the outbound policy names the SA.
         spi = SPI.pack(child.outbound if way == OUT else 0)
-        most = 0xFFFFFFFF
-        template = TEMPLATE.pack(wide(destination), spi, ESP, AF_INET, wide(source), child.request_id, 1, 0, 0, most,
-                                 most, most)
-        return info + attribute(5, template)
+        template = TEMPLATE.pack(wide(destination), spi, ESP, AF_INET, wide(source), child.request_id, 1, 0, 0,
+                                 ANY_ALGORITHM, ANY_ALGORITHM, ANY_ALGORITHM)
+        return info + attribute(ATTR_TEMPLATES, template)
 
 
 # MARK: PF_KEYv2
 
-GETSPI, UPDATE, ADD, DELETE, GET = range(1, 6)
-REGISTER, DUMP_SAS, SPDUPDATE, SPDDELETE, SPDDUMP = 7, 10, 13, 15, 18
-SATYPE_ESP = 3
-HEADER = struct.Struct("=BBBBHHII")
 SA_EXTENSION = struct.Struct("=HH4sBBBBI")
 SA2_EXTENSION = struct.Struct("=HHBBHII")
 ADDRESS_EXTENSION = struct.Struct("=HHBBHHH4s8x")
 LIFETIME_EXTENSION = struct.Struct("=HHIQQQ")
-SHA2_512, AES_CBC = 7, 12
-HARD, SOFT, SOURCE, DESTINATION, KEY_AUTH, KEY_ENCRYPT, SPIRANGE, POLICY, SA2 = 3, 4, 5, 6, 8, 9, 16, 18, 19
 LIFETIMES = (LIFETIME_EXTENSION.pack(4, HARD, 0, 0, HARD_SECONDS, 0)
              + LIFETIME_EXTENSION.pack(4, SOFT, 0, 0, SOFT_SECONDS, 0))
 
@@ -325,7 +302,7 @@ class PFKey(Client):
         # A hello: Linux's numbers.
         self.call(pfkey(0, sa_type=1))
         if register:
-            self.call(pfkey(REGISTER))
+            self.call(pfkey(SADB_REGISTER))
 
     @staticmethod
     def is_notice(datagram):
@@ -341,22 +318,22 @@ class PFKey(Client):
 
     def installing(self, child, policies, rekeys=False):
         spi_range = struct.pack("=HHIII", 2, SPIRANGE, 0x100, 0xFFFFFFFF, 0)
-        answer, = yield [pfkey(GETSPI, spi_range, self._address(SOURCE, child.peer), self._address(DESTINATION, child.local))]
+        answer, = yield [pfkey(SADB_GETSPI, spi_range, self._address(SOURCE, child.peer), self._address(DESTINATION, child.local))]
         child.inbound = SPI.unpack_from(answer, HEADER.size + 4)[0]
         child.outbound = child.next_outbound()
-        requests = [self._sa(UPDATE, child, child.inbound, True), self._sa(ADD, child, child.outbound, False)]
+        requests = [self._sa(SADB_UPDATE, child, child.inbound, True), self._sa(SADB_ADD, child, child.outbound, False)]
         # iked keeps its flows over a rekey.
         if policies and not rekeys:
             requests += [self._policy(SPDUPDATE, child, way) for way in (3, 2, 1)]
         yield requests
 
     def delete_sa(self, child, spi, inbound):
-        return pfkey(DELETE, SA_EXTENSION.pack(2, 1, SPI.pack(spi), 0, 0, 0, 0, 0), *self._addresses(child, inbound))
+        return pfkey(SADB_DELETE, SA_EXTENSION.pack(2, EXT_SA, SPI.pack(spi), 0, 0, 0, 0, 0), *self._addresses(child, inbound))
 
     def delete_policies(self, child):
         return [self._policy(SPDDELETE, child, way) for way in (3, 2, 1)]
 
-    def dump(self, kind=DUMP_SAS):
+    def dump(self, kind=SADB_DUMP):
         """How many SAs (policies) a dump gives: one a message, the last has number 0."""
         self.socket.send(pfkey(kind, sa_type=0))
         count, announced = 0, None
@@ -384,8 +361,8 @@ class PFKey(Client):
         return [self._address(kind, address) for kind, address in zip((SOURCE, DESTINATION), ends)]
 
     def _sa(self, kind, child, spi, inbound):
-        return pfkey(kind, SA_EXTENSION.pack(2, 1, SPI.pack(spi), 64, 1, SHA2_512, AES_CBC, 0),
-                     SA2_EXTENSION.pack(2, SA2, 2, 0, 0, 0, 0), *self._addresses(child, inbound), LIFETIMES,
+        return pfkey(kind, SA_EXTENSION.pack(2, EXT_SA, SPI.pack(spi), 64, 1, SHA2_512, AES_CBC, 0),
+                     SA2_EXTENSION.pack(2, SA2, TUNNEL, 0, 0, 0, 0), *self._addresses(child, inbound), LIFETIMES,
                      key(KEY_ENCRYPT, os.urandom(32)), key(KEY_AUTH, os.urandom(64)))
 
     def _policy(self, kind, child, way):

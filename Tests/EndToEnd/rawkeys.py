@@ -1,27 +1,21 @@
 """Raw clients of gwd's key sockets, for what no daemon sends: NETLINK_XFRM (linux/xfrm.h) and PF_KEYv2 (RFC 2367)."""
 
 import dataclasses
-import errno
 import ipaddress
 import os
 import socket
 import struct
 
+from keywire import (
+    AES_CBC, AES_GCM_16, ALLOCSPI, ANY_ALGORITHM, ATTR_AEAD, ATTR_AUTH_TRUNC, ATTR_CRYPT, ATTR_TEMPLATES, DELSA,
+    DESTINATION, ESP, EXT_SA, FOREVER, GETSA, HARD, HEADER, KEY_AUTH, KEY_ENCRYPT, LIMITS, NETLINK, NEWSA, NLM_ACK,
+    NLM_DUMP, NLM_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, POLICY_INFO, SA2, SA_ID, SA_INFO, SADB_ADD,
+    SADB_DELETE, SADB_GET, SADB_GETSPI, SADB_REGISTER, SADB_UPDATE, SATYPE_ESP, SELECTOR, SHA2_256, SOFT, SOURCE, SPI,
+    SPIRANGE, TEMPLATE, TUNNEL, UPDSA, attribute, messages, wide)
 from memory import hmac_states, make_hmac_key, make_key
 
-NEWSA, DELSA, GETSA, NEWPOLICY, DELPOLICY, GETPOLICY, ALLOCSPI, ACQUIRE, EXPIRE, UPDPOLICY, UPDSA = range(0x10, 0x1B)
-FLUSHSA, FLUSHPOLICY, NEWSADINFO, GETSADINFO = 0x1C, 0x1D, 0x22, 0x23
-NLM_REQUEST, NLM_ACK, NLM_REPLACE, NLM_DUMP = 0x1, 0x4, 0x100, 0x300
-NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
-ATTR_AUTH, ATTR_CRYPT, ATTR_TEMPLATES, ATTR_AEAD, ATTR_AUTH_TRUNC, ATTR_REPLAY_ESN = 1, 2, 5, 18, 20, 23
-ESP = 50
 GROUP_ALL = 0xFF
-FOREVER = (1 << 64) - 1
 COMBINED = {"gcm": "rfc4106(gcm(aes))", "chacha": "rfc7539esp(chacha20,poly1305)"}
-
-SADB_GETSPI, SADB_UPDATE, SADB_ADD, SADB_DELETE, SADB_GET, SADB_ACQUIRE, SADB_REGISTER = range(1, 8)
-SADB_FLUSH, SADB_DUMP = 9, 10
-SATYPE_ESP = 3
 
 
 def connect(path, timeout=10):
@@ -56,15 +50,11 @@ class SA:
 
 
 def _address(text):
-    return ipaddress.ip_address(text).packed.ljust(16, b"\0")
+    return wide(ipaddress.ip_address(text).packed)
 
 
 def _family(text):
     return socket.AF_INET if ipaddress.ip_address(text).version == 4 else socket.AF_INET6
-
-
-def attribute(kind, payload):
-    return (struct.pack("=HH", 4 + len(payload), kind) + payload).ljust((4 + len(payload) + 3) & ~3, b"\0")
 
 
 def algorithm(name, key, icv_bits=None):
@@ -75,22 +65,19 @@ def algorithm(name, key, icv_bits=None):
 
 def xfrm_selector(source="0.0.0.0/0", destination="0.0.0.0/0", family=socket.AF_INET):
     source, destination = ipaddress.ip_network(source), ipaddress.ip_network(destination)
-    return (destination.network_address.packed.ljust(16, b"\0") + source.network_address.packed.ljust(16, b"\0")
-            + struct.pack("=HHHHHBBB3xiI", 0, 0, 0, 0, family, destination.prefixlen, source.prefixlen, 0, 0, 0))
+    return SELECTOR.pack(wide(destination.network_address.packed), wide(source.network_address.packed), 0, 0, 0, 0, family,
+                         destination.prefixlen, source.prefixlen)
 
 
 def lifetimes(soft_seconds=0, hard_seconds=0):
-    return struct.pack("=8Q", FOREVER, FOREVER, FOREVER, FOREVER, soft_seconds, hard_seconds, 0, 0)
+    return LIMITS.pack(FOREVER, FOREVER, FOREVER, FOREVER, soft_seconds, hard_seconds, 0, 0)
 
 
 def sa_info(sa, spi=None, soft_seconds=0, hard_seconds=0):
     """struct xfrm_usersa_info."""
-    info = xfrm_selector(family=0) + _address(sa.destination)
-    info += struct.pack(">IB3x", sa.spi if spi is None else spi, ESP) + _address(sa.source)
-    info += lifetimes(soft_seconds, hard_seconds) + bytes(32 + 12)
-    info += struct.pack("=IIHBBB7x", 0, sa.reqid, _family(sa.destination), 1, 32, 0x20)
-    assert len(info) == 224
-    return info
+    return SA_INFO.pack(xfrm_selector(family=0), _address(sa.destination), SPI.pack(sa.spi if spi is None else spi), ESP,
+                        _address(sa.source), lifetimes(soft_seconds, hard_seconds), 0, sa.reqid, _family(sa.destination),
+                        1, 32, 0x20)
 
 
 def sa_attributes(sa):
@@ -102,26 +89,20 @@ def sa_attributes(sa):
 
 def sa_id(sa):
     """struct xfrm_usersa_id."""
-    return _address(sa.destination) + struct.pack(">I", sa.spi) + struct.pack("=HBx", _family(sa.destination), ESP)
+    return SA_ID.pack(_address(sa.destination), SPI.pack(sa.spi), _family(sa.destination), ESP)
 
 
 def sa_name(body):
     """struct xfrm_usersa_id of the SA that an answer to GETSA describes."""
-    return body[56:72] + body[72:76] + body[212:214] + body[76:77] + bytes(1)
-
-
-def policy_id(source, destination, direction):
-    return xfrm_selector(source, destination) + struct.pack("=IB3x", 0, direction)
+    _, destination, spi, protocol, _, _, _, _, family, *_ = SA_INFO.unpack_from(body)
+    return SA_ID.pack(destination, spi, family, protocol)
 
 
 def policy(source, destination, direction, tunnel_source, tunnel_destination, reqid, priority=1000):
     """struct xfrm_userpolicy_info with its template."""
-    info = xfrm_selector(source, destination) + lifetimes() + bytes(32)
-    info += struct.pack("=IIBBBB4x", priority, 0, direction, 0, 0, 0)
-    template = _address(tunnel_destination) + struct.pack(">IB3x", 0, ESP)
-    template += struct.pack("=H2x", _family(tunnel_source)) + _address(tunnel_source)
-    template += struct.pack("=IBBBxIII", reqid, 1, 0, 0, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
-    assert len(info) == 168 and len(template) == 64
+    info = POLICY_INFO.pack(xfrm_selector(source, destination), lifetimes(), priority, 0, direction, 0, 0, 0)
+    template = TEMPLATE.pack(_address(tunnel_destination), SPI.pack(0), ESP, _family(tunnel_source),
+                             _address(tunnel_source), reqid, 1, 0, 0, ANY_ALGORITHM, ANY_ALGORITHM, ANY_ALGORITHM)
     return info + attribute(ATTR_TEMPLATES, template)
 
 
@@ -144,11 +125,11 @@ class XFRMClient:
         self.socket.close()
 
     def join(self, groups):
-        self.socket.send(struct.pack("=IHHII", 36, NLMSG_NOOP, 0, 0, 0) + struct.pack("=5I", 0, groups, 0, 0, 0))
+        self.socket.send(NETLINK.pack(36, NLMSG_NOOP, 0, 0, 0) + struct.pack("=5I", 0, groups, 0, 0, 0))
 
     def message(self, kind, payload, flags=NLM_ACK):
         self.sequence += 1
-        return struct.pack("=IHHII", 16 + len(payload), kind, NLM_REQUEST | flags, self.sequence, 0) + payload
+        return NETLINK.pack(NETLINK.size + len(payload), kind, NLM_REQUEST | flags, self.sequence, 0) + payload
 
     def send(self, kind, payload, flags=NLM_ACK):
         self.socket.send(self.message(kind, payload, flags))
@@ -200,14 +181,6 @@ class XFRMClient:
         return [body for _, body in self.expect(GETSA, b"", NLM_DUMP)]
 
 
-def messages(datagram):
-    """(type, sequence, body) of each netlink message of a datagram."""
-    while len(datagram) >= 16:
-        length, kind, _, sequence, _ = struct.unpack_from("=IHHII", datagram)
-        yield kind, sequence, datagram[16:length]
-        datagram = datagram[(length + 3) & ~3:]
-
-
 # PF_KEYv2, Linux's dialect
 
 def pf_extension(kind, payload):
@@ -224,24 +197,24 @@ def pf_address(kind, text):
 
 def pf_sa(sa):
     """SADB_EXT_SA and X_SA2 (tunnel): AES-GCM 16, or AES-CBC with HMAC-SHA2-256."""
-    integrity, encryption = (0, 20) if sa.algorithm == "gcm" else (5, 12)
-    return (pf_extension(1, struct.pack(">I", sa.spi) + struct.pack("=BBBBI", 32, 1, integrity, encryption, 0))
-            + pf_extension(19, struct.pack("=B3xII", 2, 0, sa.reqid)))
+    integrity, encryption = (0, AES_GCM_16) if sa.algorithm == "gcm" else (SHA2_256, AES_CBC)
+    return (pf_extension(EXT_SA, SPI.pack(sa.spi) + struct.pack("=BBBBI", 32, 1, integrity, encryption, 0))
+            + pf_extension(SA2, struct.pack("=B3xII", TUNNEL, 0, sa.reqid)))
 
 
 def pf_keys(sa):
     keys = b""
     if sa.integrity:
-        keys += pf_extension(8, struct.pack("=HH", len(sa.integrity) * 8, 0) + sa.integrity)
-    return keys + pf_extension(9, struct.pack("=HH", len(sa.encryption) * 8, 0) + sa.encryption)
+        keys += pf_extension(KEY_AUTH, struct.pack("=HH", len(sa.integrity) * 8, 0) + sa.integrity)
+    return keys + pf_extension(KEY_ENCRYPT, struct.pack("=HH", len(sa.encryption) * 8, 0) + sa.encryption)
 
 
 def pf_ends(sa):
-    return pf_address(5, sa.source) + pf_address(6, sa.destination)
+    return pf_address(SOURCE, sa.source) + pf_address(DESTINATION, sa.destination)
 
 
 def pf_lifetimes(soft, hard):
-    return (pf_extension(4, struct.pack("=IQQQ", 0, 0, soft, 0)) + pf_extension(3, struct.pack("=IQQQ", 0, 0, hard, 0)))
+    return (pf_extension(SOFT, struct.pack("=IQQQ", 0, 0, soft, 0)) + pf_extension(HARD, struct.pack("=IQQQ", 0, 0, hard, 0)))
 
 
 class PFKeyClient:
@@ -255,7 +228,7 @@ class PFKeyClient:
 
     def message(self, kind, body=b"", satype=SATYPE_ESP):
         self.sequence += 1
-        return struct.pack("=BBBBHHII", 2, kind, 0, satype, 2 + len(body) // 8, 0, self.sequence, os.getpid()) + body
+        return HEADER.pack(2, kind, 0, satype, 2 + len(body) // 8, 0, self.sequence, os.getpid()) + body
 
     def send(self, kind, body=b"", satype=SATYPE_ESP):
         self.socket.send(self.message(kind, body, satype))
@@ -269,7 +242,7 @@ class PFKeyClient:
                 raise ConnectionResetError("gwd closed the connection")
             if len(datagram) < 16:
                 continue
-            _, kind_, code, _, _, _, sequence, process = struct.unpack_from("=BBBBHHII", datagram)
+            _, kind_, code, _, _, _, sequence, process = HEADER.unpack_from(datagram)
             if (kind_, sequence, process) == (kind, self.sequence, os.getpid()):
                 return code, datagram[16:]
 
@@ -289,8 +262,8 @@ class PFKeyClient:
         self.add(sa, SADB_UPDATE)
 
     def allocate(self, sa, low=0x1000, high=0xFFFFFFF):
-        spi = pf_extension(16, struct.pack("=III", low, high, 0))
-        answer = self.expect(SADB_GETSPI, pf_extension(19, struct.pack("=B3xII", 2, 0, sa.reqid)) + pf_ends(sa) + spi)
+        spi = pf_extension(SPIRANGE, struct.pack("=III", low, high, 0))
+        answer = self.expect(SADB_GETSPI, pf_extension(SA2, struct.pack("=B3xII", TUNNEL, 0, sa.reqid)) + pf_ends(sa) + spi)
         sa.spi = struct.unpack_from(">I", answer, 4)[0]
 
     def delete(self, sa):
@@ -298,16 +271,3 @@ class PFKeyClient:
 
     def get(self, sa):
         return self.expect(SADB_GET, pf_sa(sa)[:16] + pf_ends(sa))
-
-
-def is_gone(call):
-    """Whether a request ends because gwd closed the connection."""
-    try:
-        call()
-    except (ConnectionError, BrokenPipeError):
-        return True
-    except OSError as error:
-        if error.errno in (errno.EPIPE, errno.ECONNRESET):
-            return True
-        raise
-    return False

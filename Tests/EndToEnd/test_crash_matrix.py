@@ -12,6 +12,7 @@ import sys
 import time
 import unittest
 
+import keywire
 import rawkeys
 from keying import KeyingTest
 from lab.capture import Capture
@@ -49,7 +50,7 @@ class HostileClients(TwoGatewaysTest):
         static = {self.lab.sa.spi_out, self.lab.sa.spi_in}
         with XFRMClient(self.gateway) as client:
             names = [rawkeys.sa_name(body) for body in client.dump()]
-            self.pipeline(client, [(rawkeys.DELSA, name) for name in names
+            self.pipeline(client, [(keywire.DELSA, name) for name in names
                                    if int.from_bytes(name[16:20], "big") not in static])
 
     def open_descriptors(self):
@@ -93,7 +94,7 @@ class HostileClients(TwoGatewaysTest):
         """SAs for dumps, sixteen requests at a time."""
         sas = [SA(GW1, PEER, first + number) for number in range(count)]
         with XFRMClient(self.gateway) as client:
-            self.pipeline(client, [(rawkeys.NEWSA, rawkeys.sa_info(sa) + rawkeys.sa_attributes(sa)) for sa in sas])
+            self.pipeline(client, [(keywire.NEWSA, rawkeys.sa_info(sa) + rawkeys.sa_attributes(sa)) for sa in sas])
         return sas
 
     def pipeline(self, client, requests):
@@ -108,8 +109,8 @@ class HostileClients(TwoGatewaysTest):
 
     def drain(self, client, count):
         while count:
-            for kind, _, body in rawkeys.messages(client.socket.recv(1 << 17)):
-                if kind == rawkeys.NLMSG_ERROR:
+            for kind, _, body in keywire.messages(client.socket.recv(1 << 17)):
+                if kind == keywire.NLMSG_ERROR:
                     self.assertEqual(struct.unpack_from("=i", body)[0], 0)
                     count -= 1
 
@@ -134,15 +135,15 @@ class HostileClients(TwoGatewaysTest):
         """No further requests are read; those that were get their answers, in order, if the client thinks better of it."""
         sa = self.fill(1)[0]
         with XFRMClient(self.gateway) as client, PFKeyClient(self.gateway) as other:
-            sent = self.send_until_full(client, lambda: client.message(rawkeys.GETSA, rawkeys.sa_id(sa), 0))
+            sent = self.send_until_full(client, lambda: client.message(keywire.GETSA, rawkeys.sa_id(sa), 0))
             sent_other = self.send_until_full(
-                other, lambda: other.message(rawkeys.SADB_GET, rawkeys.pf_sa(sa)[:16] + rawkeys.pf_ends(sa)))
+                other, lambda: other.message(keywire.SADB_GET, rawkeys.pf_sa(sa)[:16] + rawkeys.pf_ends(sa)))
             self.assertLess(sent, 200_000, "gwd takes requests for ever")
             self.assertLess(sent_other, 200_000, "gwd takes requests for ever")
             self.assert_unharmed()
             for number in range(1, sent + 1):
-                answers = list(rawkeys.messages(client.socket.recv(1 << 17)))
-                self.assertEqual([(kind, sequence) for kind, sequence, _ in answers], [(rawkeys.NEWSA, number)])
+                answers = list(keywire.messages(client.socket.recv(1 << 17)))
+                self.assertEqual([(kind, sequence) for kind, sequence, _ in answers], [(keywire.NEWSA, number)])
             for number in range(1, sent_other + 1):
                 self.assertEqual(struct.unpack_from("=I", other.socket.recv(1 << 17), 8)[0], number)
 
@@ -153,9 +154,9 @@ class HostileClients(TwoGatewaysTest):
         for client in clients:
             self.addCleanup(client.close)
             if isinstance(client, XFRMClient):
-                client.send(rawkeys.GETSA, b"", rawkeys.NLM_DUMP)
+                client.send(keywire.GETSA, b"", keywire.NLM_DUMP)
             else:
-                client.send(rawkeys.SADB_DUMP, satype=0)
+                client.send(keywire.SADB_DUMP, satype=0)
         self.assert_unharmed()
 
     # Slow readers
@@ -165,8 +166,8 @@ class HostileClients(TwoGatewaysTest):
         with XFRMClient(self.gateway, groups=0) as client:
             sas = [SA(GW1, PEER, 0x40000 + number) for number in range(250)]
             for _ in range(count // 500):
-                self.pipeline(client, [(rawkeys.NEWSA, rawkeys.sa_info(sa) + rawkeys.sa_attributes(sa)) for sa in sas])
-                self.pipeline(client, [(rawkeys.DELSA, rawkeys.sa_id(sa)) for sa in sas])
+                self.pipeline(client, [(keywire.NEWSA, rawkeys.sa_info(sa) + rawkeys.sa_attributes(sa)) for sa in sas])
+                self.pipeline(client, [(keywire.DELSA, rawkeys.sa_id(sa)) for sa in sas])
 
     def test_slow_readers(self):
         """Notices beyond 1 MiB are dropped and counted; XFRM's reader is told (NLMSG_OVERRUN, the shim's ENOBUFS), and hears
@@ -184,11 +185,11 @@ class HostileClients(TwoGatewaysTest):
             self.assertGreater(self.counters(name)["dropped_notices"], count, name)
         self.assert_unharmed()
         kinds = set()
-        while rawkeys.NLMSG_OVERRUN not in kinds:
-            kinds |= {kind for kind, _, _ in rawkeys.messages(silent.socket.recv(1 << 17))}
+        while keywire.NLMSG_OVERRUN not in kinds:
+            kinds |= {kind for kind, _, _ in keywire.messages(silent.socket.recv(1 << 17))}
         sa = self.fill(1, 0x50000)[0]
         while not any(sa.spi.to_bytes(4, "big") in body for _, _, body in
-                      rawkeys.messages(silent.socket.recv(1 << 17))):
+                      keywire.messages(silent.socket.recv(1 << 17))):
             pass
         registered.get(sa)
 
@@ -197,25 +198,25 @@ class HostileClients(TwoGatewaysTest):
     def messages(self):
         """Requests of every kind with lengths inside: (socket, message)."""
         gcm, cbc = SA(GW1, PEER, 0x9001), SA(GW1, PEER, 0x9002, "cbc")
-        replay = rawkeys.attribute(rawkeys.ATTR_REPLAY_ESN, struct.pack("=6I", 1, 0, 0, 0, 0, 32) + bytes(4))
+        replay = keywire.attribute(keywire.ATTR_REPLAY_ESN, struct.pack("=6I", 1, 0, 0, 0, 0, 32) + bytes(4))
         policy = rawkeys.policy("10.77.0.0/24", "10.78.0.0/24", 1, GW1, PEER, 7)
         xfrm, pfkey = XFRMClient(self.gateway), PFKeyClient(self.gateway)
         self.addCleanup(xfrm.close)
         self.addCleanup(pfkey.close)
-        spi_range = rawkeys.pf_extension(16, struct.pack("=III", 0x1000, 0xFFFF, 0))
-        proposal = rawkeys.pf_extension(13, bytes([32, 0, 0, 0]) + bytes(64))
+        spi_range = rawkeys.pf_extension(keywire.SPIRANGE, struct.pack("=III", 0x1000, 0xFFFF, 0))
+        proposal = rawkeys.pf_extension(keywire.PROPOSAL, bytes([32, 0, 0, 0]) + bytes(64))
         return [
             *(("xfrm", xfrm.message(kind, payload)) for kind, payload in (
-                (rawkeys.NEWSA, rawkeys.sa_info(gcm) + rawkeys.sa_attributes(gcm) + replay),
-                (rawkeys.UPDSA, rawkeys.sa_info(cbc) + rawkeys.sa_attributes(cbc)),
-                (rawkeys.NEWPOLICY, policy), (rawkeys.ALLOCSPI, rawkeys.sa_info(gcm, 0) + struct.pack("=II", 256, 4096)),
-                (rawkeys.GETSA, rawkeys.sa_id(gcm)))),
+                (keywire.NEWSA, rawkeys.sa_info(gcm) + rawkeys.sa_attributes(gcm) + replay),
+                (keywire.UPDSA, rawkeys.sa_info(cbc) + rawkeys.sa_attributes(cbc)),
+                (keywire.NEWPOLICY, policy), (keywire.ALLOCSPI, rawkeys.sa_info(gcm, 0) + struct.pack("=II", 256, 4096)),
+                (keywire.GETSA, rawkeys.sa_id(gcm)))),
             *(("pfkey", pfkey.message(kind, payload)) for kind, payload in (
-                (rawkeys.SADB_ADD, rawkeys.pf_sa(cbc) + rawkeys.pf_lifetimes(100, 200) + rawkeys.pf_ends(cbc)
+                (keywire.SADB_ADD, rawkeys.pf_sa(cbc) + rawkeys.pf_lifetimes(100, 200) + rawkeys.pf_ends(cbc)
                  + rawkeys.pf_keys(cbc)),
-                (rawkeys.SADB_GETSPI, rawkeys.pf_ends(cbc) + spi_range),
-                (rawkeys.SADB_ACQUIRE, rawkeys.pf_ends(cbc) + proposal),
-                (rawkeys.SADB_GET, rawkeys.pf_sa(cbc)[:16] + rawkeys.pf_ends(cbc)))),
+                (keywire.SADB_GETSPI, rawkeys.pf_ends(cbc) + spi_range),
+                (keywire.SADB_ACQUIRE, rawkeys.pf_ends(cbc) + proposal),
+                (keywire.SADB_GET, rawkeys.pf_sa(cbc)[:16] + rawkeys.pf_ends(cbc)))),
         ]
 
     def throw(self, datagrams):
@@ -256,7 +257,7 @@ class HostileClients(TwoGatewaysTest):
         """Each 16- and 32-bit word of each message in turn is 0, 1, too large by one, as large as can be."""
         datagrams = []
         for name, message in self.messages():
-            is_policy = name == "xfrm" and message[4] == rawkeys.NEWPOLICY
+            is_policy = name == "xfrm" and message[4] == keywire.NEWPOLICY
             for offset in range(0, len(message) - 3, 2):
                 # The selector's lengths: a policy for everything is in order, and would stop the traffic.
                 if is_policy and 16 <= offset < 72:
@@ -279,9 +280,9 @@ class HostileClients(TwoGatewaysTest):
         """The lengths that matter most, every one of them: of attributes, extensions, keys, proposals."""
         gcm, cbc = SA(GW1, PEER, 0x9001), SA(GW1, PEER, 0x9002, "cbc")
         info, key = rawkeys.sa_info(gcm), rawkeys.sa_attributes(gcm)
-        header = struct.pack("=IHHII", 16 + len(info) + len(key), rawkeys.NEWSA, 5, 1, 0)
+        header = struct.pack("=IHHII", 16 + len(info) + len(key), keywire.NEWSA, 5, 1, 0)
         add = rawkeys.pf_sa(cbc) + rawkeys.pf_ends(cbc) + rawkeys.pf_keys(cbc)
-        start = struct.pack("=BBBBHHII", 2, rawkeys.SADB_ADD, 0, 3, 2 + len(add) // 8, 0, 1, 1)
+        start = struct.pack("=BBBBHHII", 2, keywire.SADB_ADD, 0, 3, 2 + len(add) // 8, 0, 1, 1)
         for lie in (*range(0, 600), 0x7FFF, 0x8000, 0xFFF0, 0xFFFF):
             yield "xfrm", header + info + struct.pack("=H", lie) + key[2:]
             for large in (lie, 0x10000 + lie, 0xFFFFFFFF - lie):
@@ -294,14 +295,14 @@ class HostileClients(TwoGatewaysTest):
     def test_longer_than_any_message(self):
         """A datagram beyond 64 KiB is cut, so it is refused; one of 64 KiB of requests is carried out."""
         with XFRMClient(self.gateway) as client:
-            one = client.message(rawkeys.GETSADINFO, struct.pack("=I", 0), 0)
+            one = client.message(keywire.GETSADINFO, struct.pack("=I", 0), 0)
             client.socket.send(one * ((1 << 16) // len(one)))
             for _ in range((1 << 16) // len(one)):
-                self.assertEqual(next(rawkeys.messages(client.socket.recv(1 << 17)))[0], rawkeys.NEWSADINFO)
-            client.socket.send(struct.pack("=IHHII", 100_000, rawkeys.NEWSA, 5, 9, 0) + bytes(100_000 - 16))
-            kind, sequence, body = next(rawkeys.messages(client.socket.recv(1 << 17)))
+                self.assertEqual(next(keywire.messages(client.socket.recv(1 << 17)))[0], keywire.NEWSADINFO)
+            client.socket.send(struct.pack("=IHHII", 100_000, keywire.NEWSA, 5, 9, 0) + bytes(100_000 - 16))
+            kind, sequence, body = next(keywire.messages(client.socket.recv(1 << 17)))
             self.assertEqual((kind, sequence, -struct.unpack_from("=i", body)[0]),
-                             (rawkeys.NLMSG_ERROR, 9, errno.EINVAL))
+                             (keywire.NLMSG_ERROR, 9, errno.EINVAL))
         self.assert_unharmed()
 
     # Connections
@@ -341,11 +342,11 @@ sys.stdin.read()
         for number in range(200):
             if number % 2:
                 with XFRMClient(self.gateway) as client:
-                    client.send(rawkeys.GETSA, b"", rawkeys.NLM_DUMP)
+                    client.send(keywire.GETSA, b"", keywire.NLM_DUMP)
                     client.socket.recv(1 << 16)
             else:
                 with PFKeyClient(self.gateway) as client:
-                    client.send(rawkeys.SADB_DUMP, satype=0)
+                    client.send(keywire.SADB_DUMP, satype=0)
                     client.socket.recv(1 << 16)
         wait_for(lambda: self.open_descriptors() <= self.descriptors, 20, "gwd has closed what its clients closed")
         with XFRMClient(self.gateway) as client:
@@ -392,6 +393,15 @@ class DaemonCrash(KeyingTest):
         self.first = self.charon(self.lab.gw1, GW1, GW2, LAN1, LAN2)
         self.begin()
 
+    def comes_back(self):
+        self.first_again()
+        self.works_again()
+
+    def gateway_again(self, seconds, what):
+        """gw1 was killed: its daemon ends by itself (its unit starts it again), then gw1 is there without it."""
+        wait_for(lambda: self.first.process.poll() is not None, seconds, what)
+        self.lab.gw1.start()
+
     def begin(self):
         self.first.initiate()
 
@@ -436,26 +446,22 @@ class Keep(DaemonCrash):
         time.sleep(2)
         self.assertEqual(self.spis(), self.old)
         self.assert_traffic()
-        self.first_again()
-        self.works_again()
+        self.comes_back()
 
     def test_gateway_killed(self):
         """charon ends with the gateway (its unit starts it again). Until it is back its policies stand, without SAs."""
         self.lab.gw1.kill()
-        wait_for(lambda: self.first.process.poll() is not None, 15, "charon noticing")
-        self.lab.gw1.start()
+        self.gateway_again(15, "charon noticing")
         self.assertEqual(self.lab.gw1.associations(), [])
         self.blocked()
-        self.first_again()
-        self.works_again()
+        self.comes_back()
 
     def test_both_killed(self):
         self.first.kill()
         self.lab.gw1.kill()
         self.lab.gw1.start()
         self.blocked()
-        self.first_again()
-        self.works_again()
+        self.comes_back()
 
     def test_both_gateways_killed(self):
         self.lab.gw1.kill()
@@ -466,8 +472,7 @@ class Keep(DaemonCrash):
         self.lab.gw2.start()
         self.blocked()
         self.second = self.charon(self.lab.gw2, GW2, GW1, LAN2, LAN1)
-        self.first_again()
-        self.works_again()
+        self.comes_back()
 
     def test_gateway_stopped_in_order(self):
         """The policies stand again, until the operator takes them away; then they stay away."""
@@ -497,8 +502,7 @@ class Flush(DaemonCrash):
         self.first.kill()
         wait_for(lambda: not self.lab.gw1.associations(), 10, "its SAs are gone")
         self.blocked()
-        self.first_again()
-        self.works_again()
+        self.comes_back()
 
 
 class Hold(DaemonCrash):
@@ -517,8 +521,7 @@ class Hold(DaemonCrash):
         self.first.kill()
         wait_for(lambda: not self.lab.gw1.associations(), 20, "the SAs are gone at the end of the hold")
         self.blocked()
-        self.first_again()
-        self.works_again()
+        self.comes_back()
 
 
 @unittest.skipUnless(os.path.exists("/usr/sbin/iked"), "OpenIKED is not installed (Deploy/install-dependencies test)")
@@ -537,13 +540,10 @@ class IkedCrash(DaemonCrash):
         self.first.kill()
         wait_for(lambda: not self.lab.gw1.associations(), 10, "its SAs are gone")
         self.blocked()
-        self.first_again()
-        self.works_again()
+        self.comes_back()
 
     def test_gateway_killed(self):
         self.lab.gw1.kill()
-        wait_for(lambda: self.first.process.poll() is not None, 20, "iked noticing")
-        self.lab.gw1.start()
+        self.gateway_again(20, "iked noticing")
         self.blocked()
-        self.first_again()
-        self.works_again()
+        self.comes_back()

@@ -7,10 +7,11 @@ import time
 from lab.echo import ping
 from lab.gateway import StaticSA, write_private
 from keying import start_both
+from keywire import NEWPOLICY, SADB_DUMP
 from lab.namespace import wait_for
 from lab.topology import GW1, GW2, HOST2, LAN1, LAN2, SPI_1TO2, SPI_2TO1, TwoGateways
 from memory import Scan, describe, hmac_states, make_hmac_key, make_key
-from rawkeys import NEWPOLICY, SA, SADB_DUMP, PFKeyClient, XFRMClient, pf_lifetimes, policy
+from rawkeys import SA, PFKeyClient, XFRMClient, pf_lifetimes, policy
 from support import EndToEndTest
 
 PEER = "200.69.110.80"
