@@ -14,11 +14,11 @@ public struct DataPlaneTables: Sendable {
   public var adjacencies: AdjacencyTable
   public var interfaces: InterfaceTable
 
-  public init(security: SecurityTables, fib: FIB, adjacencies: AdjacencyTable, interfaces: InterfaceTable) {
-    self.security = security
-    self.fib = fib
-    self.adjacencies = adjacencies
-    self.interfaces = interfaces
+  public init(_ database: SecurityDatabase, _ routing: RoutingTable) {
+    security = database.tables
+    fib = routing.fib
+    adjacencies = routing.adjacencies
+    interfaces = routing.interfaces
   }
 }
 
@@ -182,7 +182,8 @@ public final class DataPlane: @unchecked Sendable {
 
   public func workerStatistics(_ index: Int) -> WorkerStatistics { memory[index].statistics }
 
-  /// How long the rounds of a worker with a full burst took while `SharedState.timing` was set, since the start: cycles, and how many.
+  /// How long the rounds of a worker with a full burst took while `SharedState.timing` was set, since the start: cycles,
+  /// and how many.
   public func roundTimes(_ index: Int) -> [(cycles: UInt64, count: UInt64)] {
     memory[index].worker.pointee.roundTimes.values
   }

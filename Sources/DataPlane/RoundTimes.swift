@@ -1,7 +1,7 @@
 import CDPDK
 
-/// How long a worker's rounds with a full burst took, in buckets of 3 %: 32 to each power of two. Written by that worker alone,
-/// read by anyone. Not freed.
+/// How long a worker's rounds with a full burst took, in buckets of 3 %: 32 to each power of two. Written by that worker
+/// alone, read by anyone. Not freed.
 struct RoundTimes: @unchecked Sendable {
   private static let steps: UInt64 = 32
   private static let stepBits = 5

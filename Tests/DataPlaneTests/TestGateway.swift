@@ -54,8 +54,7 @@ final class TestGateway {
     state.initialize(to: SharedState())
     let context = WorkerMemory.Context(
       configuration: shared.configuration,
-      tables: DataPlaneTables(
-        security: security.tables, fib: routing.fib, adjacencies: routing.adjacencies, interfaces: routing.interfaces),
+      tables: DataPlaneTables(security, routing),
       shared: state, ports: [shared.port], plan: QueuePlan(queues: [(1, 1)], workers: 2), handoffs: [nil],
       bursts: bursts, host: shared.host, pools: shared.pools)
     memory = try WorkerMemory(id: 0, lcore: shared.eal.workers[0], context)

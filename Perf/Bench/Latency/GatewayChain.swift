@@ -36,11 +36,7 @@ final class GatewayChain {
 
   init(_ settings: Settings, size: PacketSize) throws {
     let isShared = settings.cores[1] == settings.cores[2]
-    var configuration = EALConfiguration(workers: isShared ? Array(settings.cores[0..<2]) : settings.cores)
-    configuration.hugepages = Hugepages.free >= 160
-    configuration.memory = 512
-    configuration.filePrefix = "gwbench-\(getpid())"
-    eal = try EAL(configuration)
+    eal = try EAL(.bench(workers: isShared ? Array(settings.cores[0..<2]) : settings.cores, hugepages: 160))
     pool = try Mempool(name: "generator", capacity: 65535)
     func ring(_ name: String) throws -> MbufRing {
       try MbufRing(name: name, capacity: settings.queue, mode: [.singleProducer, .singleConsumer])
@@ -113,9 +109,7 @@ final class GatewayChain {
   var drops: [String: UInt64] {
     var all: [String: UInt64] = [:]
     for gateway in gateways {
-      for reason in DropReason.allCases where gateway.dataPlane.drops(reason) > 0 {
-        all["\(reason)", default: 0] += gateway.dataPlane.drops(reason)
-      }
+      for (reason, count) in gateway.dataPlane.allDrops { all["\(reason)", default: 0] += count }
     }
     return all
   }
@@ -165,8 +159,7 @@ private final class Gateway {
     configuration.name = role == .sealing ? "a" : "b"
     dataPlane = try DataPlane(
       configuration, eal: eal, quiescence: quiescence,
-      tables: DataPlaneTables(
-        security: database.tables, fib: routing.fib, adjacencies: routing.adjacencies, interfaces: routing.interfaces),
+      tables: DataPlaneTables(database, routing),
       lcores: [lcore])
     if settings.algorithm != .forward { try installRules(settings.algorithm) }
   }

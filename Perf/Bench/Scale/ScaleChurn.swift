@@ -62,7 +62,7 @@ struct ScaleChurn: Encodable {
       precondition(rig.database.saCount() == settings.sas + standing, "SAs could not be installed or deleted")
       return ScaleChurn(
         sas: settings.sas, standing: standing, direction: settings.isInbound ? "in" : "out",
-        workers: settings.cores.count, wanted: rate, phases: phases, drops: ScaleRig.drops(dataPlane))
+        workers: settings.cores.count, wanted: rate, phases: phases, drops: dataPlane.dropsText)
     }
   }
 

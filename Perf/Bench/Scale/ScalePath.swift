@@ -60,14 +60,14 @@ struct ScalePath: Encodable {
       before = now
     }
     guard before.sent > 0, !costs.isEmpty, Double(before.sent) >= 0.99 * Double(before.packets) else {
-      throw BenchError.failed("packets are lost: \(ScaleRig.drops(dataPlane))")
+      throw BenchError.failed("packets are lost: \(dataPlane.dropsText)")
     }
     costs.sort()
     return ScalePath(
       sas: settings.sas, direction: settings.isInbound ? "in" : "out", workers: settings.cores.count,
       engine: settings.engine, flows: settings.flows ?? max(16_384, 2 * settings.sas),
       isReplayed: settings.isReplayed, minimum: costs[0], median: costs[costs.count / 2], rate: rate,
-      drops: ScaleRig.drops(dataPlane))
+      drops: dataPlane.dropsText)
   }
 
   private static let burst = 32

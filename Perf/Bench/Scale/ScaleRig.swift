@@ -1,4 +1,3 @@
-import CLayout
 import DPDK
 import DataPlane
 import Engines
@@ -62,11 +61,7 @@ final class ScaleRig {
   func run<Result>(device: String, before: (DataPlane) throws -> Void, body: (DataPlane) throws -> Result) throws
     -> Result
   {
-    var configuration = EALConfiguration(workers: settings.cores)
-    configuration.hugepages = Hugepages.free >= 128
-    configuration.memory = 512
-    configuration.filePrefix = "gwbench-\(getpid())"
-    let eal = try EAL(configuration)
+    let eal = try EAL(.bench(workers: settings.cores))
     defer { eal.stop() }
     var data = DataPlaneConfiguration(
       ports: [
@@ -76,11 +71,9 @@ final class ScaleRig {
     data.flows = settings.flows ?? max(16_384, 2 * settings.sas)
     let dataPlane = try DataPlane(
       data, eal: eal, quiescence: quiescence,
-      tables: DataPlaneTables(
-        security: database.tables, fib: routing.fib, adjacencies: routing.adjacencies, interfaces: routing.interfaces))
+      tables: DataPlaneTables(database, routing))
     counters.source = dataPlane
-    try installRoutes(dataPlane)
-    dataPlane.shared.pointee.routingGeneration.store(1, ordering: .releasing)
+    try routing.setUp(dataPlane, prefixes: ScalePlan.routes)
     try before(dataPlane)
     database.onKeyed = { [unowned dataPlane] in dataPlane.host.releaseKeyed(serial: $0) }
     try dataPlane.start()
@@ -102,30 +95,6 @@ final class ScaleRig {
       usleep(1000)
     }
   }
-
-  private func installRoutes(_ dataPlane: DataPlane) throws {
-    let hop = IPAddress(Plan.nextHop)!
-    let addresses = [[LocalAddress("192.168.0.254/24")!], [LocalAddress(Plan.local + "/24")!]]
-    for (index, port) in dataPlane.ports.enumerated() {
-      try routing.set(
-        Interface(port: UInt16(index), name: "port\(index)", mac: port.macAddress, addresses: addresses[index]))
-    }
-    try routing.setStaticNeighbor(NeighborKey(port: 1, address: hop), mac: Plan.peerMAC)
-    for prefix in ScalePlan.routes { try routing.add(Route(IPPrefix(prefix)!, .via(hop, port: 1))) }
-  }
-
-  /// Reasons why packets were dropped.
-  static func drops(_ dataPlane: DataPlane) -> String {
-    DropReason.allCases.filter { dataPlane.drops($0) > 0 }.map { "\($0) \(dataPlane.drops($0))" }.joined(
-      separator: ", ")
-  }
-}
-
-/// The data path's counters, which come to be after the database.
-private final class LateCounters: CounterSource {
-  weak var source: DataPlane?
-  func counters(slot: UInt32) -> gw_counters { source?.counters(slot: slot) ?? gw_counters() }
-  func reset(slot: UInt32) { source?.reset(slot: slot) }
 }
 
 /// Frames of one length side by side.

@@ -1,5 +1,4 @@
 import CDPDK
-import CLayout
 import ConfigurationFiles
 import ControlAPI
 import DPDK
@@ -95,9 +94,7 @@ public final class Gateway: @unchecked Sendable {
     do {
       dataPlane = try DataPlane(
         Self.dataPlaneConfiguration(configuration, limits), eal: eal, quiescence: quiescence,
-        tables: DataPlaneTables(
-          security: database.tables, fib: routing.fib, adjacencies: routing.adjacencies,
-          interfaces: routing.interfaces))
+        tables: DataPlaneTables(database, routing))
     } catch {
       eal.stop()
       directory.release()
@@ -193,13 +190,6 @@ public final class Gateway: @unchecked Sendable {
     loop.every(.milliseconds(250)) { [unowned self] in everyQuarterSecond() }
     loop.every(.seconds(1)) { [unowned self] in everySecond() }
   }
-}
-
-/// The data path's counters, which come to be after the database.
-private final class LateCounters: CounterSource {
-  weak var source: DataPlane?
-  func counters(slot: UInt32) -> gw_counters { source?.counters(slot: slot) ?? gw_counters() }
-  func reset(slot: UInt32) { source?.reset(slot: slot) }
 }
 
 /// Which addresses are the gateway's own: an SA to one of them is inbound.

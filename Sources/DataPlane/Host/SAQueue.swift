@@ -1,7 +1,7 @@
 import DPDK
 
-/// Packets whose policy has asked a key daemon for an SA, or whose SA has no key schedule, and that wait for it, within limits for each policy and for
-/// all. One thread's.
+/// Packets whose policy has asked a key daemon for an SA, or whose SA has no key schedule, and that wait for it, within
+/// limits for each policy and for all. One thread's.
 struct SAQueue {
   /// For one policy or SA: packets and bytes, and seconds from the first packet on.
   static let packetsPerPolicy = 16
