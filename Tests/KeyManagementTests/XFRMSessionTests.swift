@@ -241,18 +241,7 @@ struct XFRMSessionTests {
     _ = probe.send(Charon.newSA(0xc000_0001))
     _ = probe.send(Charon.policy(.newPolicy, direction: 1))
     func message(_ requestID: UInt32) -> [UInt8] {
-      XFRMProbe.message(.migrate) { builder in
-        var id = XFRMPolicyID()
-        (id.selector, id.direction) = (Charon.selector(1), 1)
-        id.encode(into: &builder)
-        builder.attribute(.migrate) { builder in
-          var move = XFRMMigration()
-          (move.oldSource, move.oldDestination) = (XFRMAddress(Charon.a), XFRMAddress(Charon.b))
-          (move.newSource, move.newDestination) = (XFRMAddress(Charon.a), XFRMAddress("10.9.0.9"))
-          (move.ipProtocol, move.mode, move.requestID, move.oldFamily, move.newFamily) = (50, 1, requestID, 2, 2)
-          move.encode(into: &builder)
-        }
-      }
+      XFRMProbe.message(.migrate) { Charon.appendMigration(&$0, requestID: requestID) }
     }
     #expect(netlinkError(probe.send(message(2)).first) == ENODATA)
     #expect(netlinkError(probe.send(message(1)).first) == 0)

@@ -148,16 +148,7 @@ struct XFRMSupportTests {
     _ = probe.send(Charon.policy(.newPolicy, direction: 1))
     let address = [UInt8](0..<40)
     let replies = probe.request(.migrate) { builder in
-      var id = XFRMPolicyID()
-      (id.selector, id.direction) = (Charon.selector(1), 1)
-      id.encode(into: &builder)
-      builder.attribute(.migrate) { builder in
-        var move = XFRMMigration()
-        (move.oldSource, move.oldDestination) = (XFRMAddress(Charon.a), XFRMAddress(Charon.b))
-        (move.newSource, move.newDestination) = (XFRMAddress(Charon.a), XFRMAddress("10.9.0.9"))
-        (move.ipProtocol, move.mode, move.requestID, move.oldFamily, move.newFamily) = (50, 1, 1, 2, 2)
-        move.encode(into: &builder)
-      }
+      Charon.appendMigration(&builder)
       builder.attribute(.kmAddress) { $0.append(bytes: address) }
     }
     #expect(netlinkError(replies.first) == 0)

@@ -162,12 +162,6 @@ CDPDK_INLINE uint64_t cdpdk_rss_l4(void) { return RTE_ETH_RSS_UDP | RTE_ETH_RSS_
 CDPDK_INLINE uint64_t cdpdk_rss_esp(void) { return RTE_ETH_RSS_ESP; }
 CDPDK_INLINE uint64_t cdpdk_rx_offload_ipv4_checksum(void) { return RTE_ETH_RX_OFFLOAD_IPV4_CKSUM; }
 CDPDK_INLINE uint64_t cdpdk_rx_offload_rss_hash(void) { return RTE_ETH_RX_OFFLOAD_RSS_HASH; }
-
-/// What an rte_flow rule of `cdpdk_spread_esp` looks for, by number.
-enum { CDPDK_ESP_PATTERNS = 4 };
-const char *cdpdk_esp_pattern(unsigned number);
-/// Has the device spread ESP of one pattern over `queues` by its SPI. Of a port that runs. 0, or -errno.
-int cdpdk_spread_esp(uint16_t port, unsigned pattern, const uint16_t *queues, uint32_t count);
 CDPDK_INLINE uint64_t cdpdk_rx_offload_scatter(void) { return RTE_ETH_RX_OFFLOAD_SCATTER; }
 CDPDK_INLINE uint64_t cdpdk_tx_offload_ipv4_checksum(void) { return RTE_ETH_TX_OFFLOAD_IPV4_CKSUM; }
 CDPDK_INLINE uint64_t cdpdk_tx_offload_multi_segs(void) { return RTE_ETH_TX_OFFLOAD_MULTI_SEGS; }
@@ -175,6 +169,12 @@ CDPDK_INLINE uint64_t cdpdk_tx_offload_fast_free(void) { return RTE_ETH_TX_OFFLO
 CDPDK_INLINE uint64_t cdpdk_rx_ip_checksum_mask(void) { return RTE_MBUF_F_RX_IP_CKSUM_MASK; }
 CDPDK_INLINE uint64_t cdpdk_rx_ip_checksum_bad(void) { return RTE_MBUF_F_RX_IP_CKSUM_BAD; }
 CDPDK_INLINE uint64_t cdpdk_rx_ip_checksum_good(void) { return RTE_MBUF_F_RX_IP_CKSUM_GOOD; }
+
+/// What an rte_flow rule of `cdpdk_spread_esp` looks for, by number.
+enum { CDPDK_ESP_PATTERNS = 4 };
+const char *cdpdk_esp_pattern(unsigned number);
+/// Has the device spread ESP of one pattern over `queues` by its SPI. Of a port that runs. 0, or -errno.
+int cdpdk_spread_esp(uint16_t port, unsigned pattern, const uint16_t *queues, uint32_t count);
 
 // MARK: reassembly (rte_ip_frag); one per worker, touched by it alone
 

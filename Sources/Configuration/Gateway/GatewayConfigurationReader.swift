@@ -40,8 +40,7 @@ extension GatewayConfiguration {
   private static let keys = [
     "eal", "hugepages", "memory", "workers", "ports", "routes", "neighbors", "ipsec", "idle", "crypto", "on-ike-exit",
     "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "portless-fragments", "metrics",
-    "manual-replay-window", "path-mtu-expiry", "ike", "dummy-packets",
-    "numa",
+    "manual-replay-window", "path-mtu-expiry", "ike", "dummy-packets", "numa",
   ]
 
   private mutating func read(_ root: YAMLCursor) throws(ConfigurationError) {

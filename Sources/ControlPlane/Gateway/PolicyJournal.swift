@@ -2,7 +2,6 @@ import ControlAPI
 import Foundation
 import IKEControl
 import IPsec
-import Logging
 
 /// The key daemons' policies, on disk: a gateway that was killed, or started before its daemon, holds back what they
 /// protect until the daemon has made SAs, and forwards none of it in clear. Policies that let packets pass are not kept, and

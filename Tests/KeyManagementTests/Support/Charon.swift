@@ -41,6 +41,20 @@ enum Charon {
     }
   }
 
+  /// The outbound policy and its SAs to a peer that has moved.
+  static func appendMigration(_ builder: inout ByteBuilder, requestID: UInt32 = 1) {
+    var id = XFRMPolicyID()
+    (id.selector, id.direction) = (selector(1), 1)
+    id.encode(into: &builder)
+    builder.attribute(.migrate) { builder in
+      var move = XFRMMigration()
+      (move.oldSource, move.oldDestination) = (XFRMAddress(a), XFRMAddress(b))
+      (move.newSource, move.newDestination) = (XFRMAddress(a), XFRMAddress("10.9.0.9"))
+      (move.ipProtocol, move.mode, move.requestID, move.oldFamily, move.newFamily) = (50, 1, requestID, 2, 2)
+      move.encode(into: &builder)
+    }
+  }
+
   static func allocateSPI() -> [UInt8] {
     XFRMProbe.message(.allocateSPI, flags: .request, sequence: 203) { builder in
       var info = XFRMSAInfo()
