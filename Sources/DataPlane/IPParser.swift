@@ -36,50 +36,59 @@ enum IPParser {
     let number = ip.byte(at: 9)
     let fragment = ip.big16(at: 6)
     packet.pointee.length = Int32(truncatingIfNeeded: total)
-    packet.pointee.version = 4
-    packet.pointee.ipProtocol = number
-    packet.pointee.payloadOffset = UInt16(truncatingIfNeeded: headerLength)
-    packet.pointee.trafficClass = ip.byte(at: 1)
-    packet.pointee.dontFragment = fragment & 0x4000 != 0
-    packet.pointee.isFragment = fragment & 0x3fff != 0
+    var header = packet.header
+    header.parsed(payloadOffset: headerLength, ipProtocol: number, version: 4)
+    packet.header = header
+    packet.marks = PacketMarks.word(
+      isFragment: fragment & 0x3fff != 0, trafficClass: ip.byte(at: 1), dontFragment: fragment & 0x4000 != 0)
     packet.pointee.key.source_high = 0
     packet.pointee.key.destination_high = 0
     packet.pointee.key.source_low = UInt64(ip.big32(at: 12))
     packet.pointee.key.destination_low = UInt64(ip.big32(at: 16))
-    setPorts(packet, ip + headerLength, length: total &- headerLength)
+    setPorts(
+      packet, header, ip + headerLength, length: total &- headerLength, isFragment: fragment & 0x3fff != 0,
+      number: number, family: 2)
     return nil
   }
 
   /// Ports of a whole packet. All fragments of a datagram, the first too, are looked up without ports, so that they take
   /// one way (RFC 4301 7.1: policies with ports do not match them).
   @inline(__always)
-  private static func setPorts(_ packet: PacketPointer, _ payload: UnsafeRawPointer, length: Int) {
-    let number = packet.pointee.ipProtocol
-    if (number == IPProtocol.tcp || number == IPProtocol.udp) && length >= 4 && !packet.pointee.isFragment {
+  private static func setPorts(
+    _ packet: PacketPointer, _ header: PacketHeader, _ payload: UnsafeRawPointer, length: Int, isFragment: Bool,
+    number: UInt8, family: UInt64
+  ) {
+    let rest = UInt64(number) << 32 | family << 40 | header.origin << 56
+    if number == IPProtocol.esp {
+      setRest(packet, rest | opaque)
+    } else if (number == IPProtocol.tcp || number == IPProtocol.udp) && length >= 4 && !isFragment {
       // (source, destination) as they lie in the packet; each in host order, the source in the low half.
       let ports = payload.loadUnaligned(as: UInt32.self).byteSwapped
-      setRest(packet, ports: ports << 16 | ports >> 16, isOpaque: false)
+      setRest(packet, rest | UInt64(ports << 16 | ports >> 16))
     } else {
-      setUnusualPorts(packet, payload, length: length)
+      setUnusualPorts(packet, rest, payload, length: length, isFragment: isFragment, number: number)
     }
   }
 
+  /// `gw_flow_key.opaque_ports`, in its last eight bytes.
+  private static var opaque: UInt64 { 1 << 48 }
+
   /// The key's last eight bytes in one store: they are loaded as one word soon, which many small stores would hold up.
   @inline(__always)
-  private static func setRest(_ packet: PacketPointer, ports: UInt32, isOpaque: Bool) {
-    let family: UInt64 = packet.pointee.version == 4 ? 2 : 10
-    let kind = UInt64(packet.pointee.ipProtocol) << 32 | family << 40
-    let word = UInt64(ports) | kind | (isOpaque ? 1 << 48 : 0) | UInt64(packet.pointee.origin.rawValue) << 56
+  private static func setRest(_ packet: PacketPointer, _ word: UInt64) {
     withUnsafeMutableBytes(of: &packet.pointee.key) { $0.storeBytes(of: word, toByteOffset: 32, as: UInt64.self) }
   }
 
   @inline(never)
-  private static func setUnusualPorts(_ packet: PacketPointer, _ payload: UnsafeRawPointer, length: Int) {
-    let ports =
-      packet.pointee.isFragment
-      ? nil : TransportPorts(ipProtocol: packet.pointee.ipProtocol, payload, length: length)
-    let word = UInt32(ports?.source ?? 0) | UInt32(ports?.destination ?? 0) << 16
-    setRest(packet, ports: word, isOpaque: ports == nil)
+  private static func setUnusualPorts(
+    _ packet: PacketPointer, _ rest: UInt64, _ payload: UnsafeRawPointer, length: Int, isFragment: Bool, number: UInt8
+  ) {
+    let ports = isFragment ? nil : TransportPorts(ipProtocol: number, payload, length: length)
+    guard let ports else {
+      setRest(packet, rest | opaque)
+      return
+    }
+    setRest(packet, rest | UInt64(ports.source) | UInt64(ports.destination) << 16)
   }
 
   /// Loose and strict source route options (131, 137).
@@ -116,17 +125,18 @@ enum IPParser {
     let walk = IPv6ExtensionHeaders(header)
     guard walk.fault == nil else { return .ipv6ExtensionHeaders }
     packet.pointee.length = Int32(truncatingIfNeeded: header.totalLength)
-    packet.pointee.version = 6
-    packet.pointee.ipProtocol = walk.upperProtocol
-    packet.pointee.payloadOffset = walk.upperOffset
-    packet.pointee.trafficClass = header.trafficClass
-    packet.pointee.dontFragment = true
-    packet.pointee.isFragment = walk.isFragment
+    var fields = packet.header
+    fields.parsed(payloadOffset: Int(walk.upperOffset), ipProtocol: walk.upperProtocol, version: 6)
+    packet.header = fields
+    packet.marks = PacketMarks.word(
+      isFragment: walk.isFragment, trafficClass: header.trafficClass, dontFragment: true)
     packet.pointee.key.source_high = ip.big64(at: 8)
     packet.pointee.key.source_low = ip.big64(at: 16)
     packet.pointee.key.destination_high = ip.big64(at: 24)
     packet.pointee.key.destination_low = ip.big64(at: 32)
-    setPorts(packet, ip + Int(walk.upperOffset), length: header.totalLength &- Int(walk.upperOffset))
+    setPorts(
+      packet, fields, ip + Int(walk.upperOffset), length: header.totalLength &- Int(walk.upperOffset),
+      isFragment: walk.isFragment, number: walk.upperProtocol, family: 10)
     return nil
   }
 }

@@ -14,7 +14,7 @@ public enum PacketOrigin: UInt8, Sendable {
 
 /// One packet during one burst. Two cache lines; owned by one worker, reused burst after burst.
 public struct Packet {
-  // Line 0: the packet.
+  // Line 0: the packet. Where its fields lie, `PacketHeader` and `PacketMarks` know too.
   @usableFromInline var mbuf: Mbuf
   /// The IP header.
   @usableFromInline var ip: UnsafeMutableRawPointer
@@ -49,7 +49,77 @@ public struct Packet {
   @usableFromInline var spare: UInt64
 }
 
+/// `payloadOffset` to `depth` as one word, as they lie in `Packet`: one store for six.
+struct PacketHeader {
+  static var offset: Int { 48 }
+  /// What came before the parser: port, origin, depth.
+  static var beforeParsing: UInt64 { 0xffff_0000_ffff_0000 }
+  /// What says whether a packet is ESP over IPv4 without options, in clear from outside.
+  private static var espMask: UInt64 { 0xffff_ffff_0000_ffff }
+  private static var espValue: UInt64 { 20 | UInt64(50) << 32 | UInt64(4) << 40 }
+
+  var word: UInt64
+
+  @inline(__always)
+  init(word: UInt64) { self.word = word }
+
+  @inline(__always)
+  init(port: Int, origin: PacketOrigin, depth: UInt8 = 0) {
+    word = UInt64(UInt16(truncatingIfNeeded: port)) << 16 | UInt64(origin.rawValue) << 48 | UInt64(depth) << 56
+  }
+
+  @inline(__always)
+  mutating func parsed(payloadOffset: Int, ipProtocol: UInt8, version: UInt8) {
+    word =
+      word & Self.beforeParsing | UInt64(UInt16(truncatingIfNeeded: payloadOffset)) | UInt64(ipProtocol) << 32
+      | UInt64(version) << 40
+  }
+
+  /// Out of one more SA.
+  @inline(__always)
+  mutating func opened() {
+    let depth = (word >> 56 &+ 1) << 56
+    word = word & 0xffff_ffff | UInt64(PacketOrigin.tunnel.rawValue) << 48 | depth
+  }
+
+  /// First of all, so by its whole header: ESP over IPv4 without options, not out of a tunnel.
+  var isPlainESP: Bool {
+    @inline(__always) get { word & Self.espMask == Self.espValue }
+  }
+  var origin: UInt64 {
+    @inline(__always) get { word >> 48 & 0xff }
+  }
+}
+
+/// `isFragment` to `dontFragment` as one word.
+struct PacketMarks {
+  static var offset: Int { 56 }
+  /// Not encapsulated.
+  @inline(__always)
+  static func word(isFragment: Bool, trafficClass: UInt8, dontFragment: Bool) -> UInt32 {
+    (isFragment ? 1 : 0) | UInt32(trafficClass) << 16 | (dontFragment ? 1 << 24 : 0)
+  }
+  /// A fragment, or encapsulated.
+  static var unusual: UInt32 { 0x0101 }
+}
+
 extension UnsafeMutablePointer where Pointee == Packet {
+  var header: PacketHeader {
+    @inline(__always) get {
+      PacketHeader(word: UnsafeRawPointer(self).load(fromByteOffset: PacketHeader.offset, as: UInt64.self))
+    }
+    @inline(__always) nonmutating set {
+      UnsafeMutableRawPointer(self).storeBytes(of: newValue.word, toByteOffset: PacketHeader.offset, as: UInt64.self)
+    }
+  }
+
+  var marks: UInt32 {
+    @inline(__always) get { UnsafeRawPointer(self).load(fromByteOffset: PacketMarks.offset, as: UInt32.self) }
+    @inline(__always) nonmutating set {
+      UnsafeMutableRawPointer(self).storeBytes(of: newValue, toByteOffset: PacketMarks.offset, as: UInt32.self)
+    }
+  }
+
   /// The buffer begins at the packet now, and ends with it.
   @inline(__always)
   func trim() {

@@ -79,9 +79,9 @@ public struct IPv4Header {
     let rest = UInt64(base.loadUnaligned(fromByteOffset: 16, as: UInt32.self)) &+ (carry ? 1 : 0)
     let (all, again) = sum.addingReportingOverflow(rest)
     let whole = all &+ (again ? 1 : 0)
-    // Each half is added to the other: the upper one then holds the sum with its carry.
-    let half = UInt32(truncatingIfNeeded: (whole &+ (whole << 32 | whole >> 32)) >> 32)
-    return (half &+ (half << 16 | half >> 16)) >> 16 == 0xffff
+    // The checksum holds if the sum is a multiple of 2^16 - 1, of which 2^64 - 1 is one too. Times its inverse, its
+    // multiples, and no others, are at most (2^64 - 1) / (2^16 - 1). A header is not all zero: it has a version.
+    return whole &* 0xfffe_fffe_fffe_ffff <= 0x0001_0001_0001_0001
   }
 
   @inlinable @inline(__always)

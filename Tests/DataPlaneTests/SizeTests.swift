@@ -80,6 +80,23 @@ extension DataPlaneTests {
       }
     }
 
+    /// A packet that does not fit leaves no gap in the numbers of those around it.
+    @Test func refusedPacketsTakeNoNumbers() throws {
+      let pair = try Pair(mtu: 1500)
+      try pair.add([Pair.sa(.esp, .tunnel, .v4, transform: .esp(.aesGCM16))], for: Pair.subnets(.v4))
+      func packet(_ size: Int) -> [UInt8] {
+        Packets.udp(
+          from: Pair.host4.0, to: Pair.host4.1, payload: [UInt8](repeating: 1, count: size - 28), dontFragment: true)
+      }
+      var numbers: [UInt8] = []
+      for sizes in [[1500, 100, 1500, 100], [100, 1500], [1500], [100, 100]] {
+        let outcome = pair.a.receive(sizes.map(packet))
+        #expect(outcome.drops[.fragmentNeeded, default: 0] == UInt64(sizes.count { $0 == 1500 }))
+        numbers += outcome.sent.filter { $0[9] == ESP.ipProtocol }.map { $0[27] }
+      }
+      #expect(numbers == [1, 2, 3, 4, 5])
+    }
+
     /// Small IPv6 packets need not adapt: their outer packet is cut (RFC 8200 5).
     @Test func smallIPv6PacketsPass() throws {
       let pair = try Pair(mtu: 1290)

@@ -61,6 +61,34 @@ private struct WindowModel {
     }
   }
 
+  /// Bursts, as they come: in order, out of order, some of it twice.
+  @Test(arguments: windows) func burstsAgreeWithTheModel(window: UInt32) {
+    var random = SeededGenerator()
+    let sa = Sample.sa(spi: 1, destination: Sample.v4(1), window: window)
+    defer { UnsafeMutableRawPointer(sa).deallocate() }
+    var model = WindowModel(window: UInt64(window))
+    var next: UInt64 = 0
+    for _ in 0..<4_000 {
+      let numbers = (0..<Int.random(in: 1...48, using: &random)).map { _ -> UInt64 in
+        switch Int.random(in: 0..<64, using: &random) {
+        case 0: next += .random(in: 1...UInt64(window) * 3, using: &random)
+        case 1...6: return next - min(next, .random(in: 0...UInt64(window) + 40, using: &random))
+        case 7...9: next += 2
+        default: next += 1
+        }
+        return next
+      }
+      let expected = numbers.map { model.accept($0) }
+      var answers = [ReplayWindow.Verdict](repeating: .accepted, count: numbers.count)
+      ReplayWindow.accept(sa, count: numbers.count) {
+        numbers[$0]
+      } refused: {
+        answers[$0] = $1
+      }
+      #expect(answers == expected && sa.pointee.replay_highest == model.highest, "seed \(random.seed): \(numbers)")
+    }
+  }
+
   /// Block numbers are kept by their low 32 bits: the window goes over 2^37 as over any other number.
   @Test(arguments: [32, 36, 37, 63] as [UInt64]) func crossesEveryBoundary(power: UInt64) {
     let middle: UInt64 = 1 << power
@@ -148,6 +176,36 @@ private struct WindowModel {
     let most = (1...total).map { counts[$0].load(ordering: .relaxed) }.max()
     #expect(most == 1)
     #expect(sa.pointee.replay_highest == UInt64(total))
+  }
+
+  /// As above, in bursts: a block's word is changed for several numbers at once, while others change it.
+  @Test(arguments: [64, 1024] as [UInt32]) func concurrentBurstsAcceptEachNumberOnce(window: UInt32) {
+    let sa = Sample.sa(spi: 1, destination: Sample.v4(1), window: window)
+    defer { UnsafeMutableRawPointer(sa).deallocate() }
+    let (workers, total, burst) = (4, 60_000, 8)
+    let counts = UnsafeMutablePointer<Atomic<UInt8>>.allocate(capacity: total + 2 * burst)
+    for i in 0..<total + 2 * burst { (counts + i).initialize(to: Atomic(0)) }
+    defer { counts.deallocate() }
+    nonisolated(unsafe) let shared = (sa: sa, counts: counts)
+    DispatchQueue.concurrentPerform(iterations: workers) { worker in
+      var random = SeededGenerator(seed: UInt64(worker) + 1)
+      for base in stride(from: 1, through: total, by: burst / 2) {
+        let first = max(1, base + Int.random(in: -burst...burst, using: &random))
+        withUnsafeTemporaryAllocation(of: Bool.self, capacity: burst) { isAccepted in
+          isAccepted.initialize(repeating: true)
+          ReplayWindow.accept(shared.sa, count: burst) {
+            UInt64(first + $0)
+          } refused: { index, _ in
+            isAccepted[index] = false
+          }
+          for index in 0..<burst where isAccepted[index] {
+            shared.counts[first + index].wrappingAdd(1, ordering: .relaxed)
+          }
+        }
+      }
+    }
+    let most = (1..<total).map { counts[$0].load(ordering: .relaxed) }.max()
+    #expect(most == 1)
   }
 
   /// Two workers that stay within half a window of each other lose nothing: every number passes exactly once.

@@ -34,6 +34,27 @@ import Testing
     }
   }
 
+  /// The check of a short header in one sum and a multiplication, beside the sum by octets.
+  @Test func shortChecksumIsTheChecksum() {
+    var random = SeededGenerator()
+    func agrees(_ header: [UInt8]) {
+      let expected = InternetChecksumTests.naive(header) == 0
+      let answer = header.withUnsafeBytes { IPv4Header.isShortChecksumValid($0.baseAddress!) }
+      #expect(answer == expected, "seed \(random.seed): \(header)")
+    }
+    for _ in 0..<20_000 {
+      var header = random.bytes(20)
+      if Bool.random(using: &random) { header = header.map { $0 & 1 == 0 ? 0xff : $0 & 2 == 0 ? 0 : $0 } }
+      header[0] = 0x45
+      let sum = InternetChecksumTests.naive(Self.zeroChecksum(header))
+      header[10] = UInt8(sum >> 8)
+      header[11] = UInt8(sum & 0xff)
+      agrees(header)
+      header[.random(in: 1..<20, using: &random)] &+= .random(in: 1...255, using: &random)
+      agrees(header)
+    }
+  }
+
   static func zeroChecksum(_ bytes: [UInt8]) -> [UInt8] {
     var header = Array(bytes.prefix(20))
     header[10] = 0

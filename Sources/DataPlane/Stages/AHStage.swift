@@ -105,7 +105,7 @@ enum AHStage {
   @inline(never)
   static func opened(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, index: Int,
-    _ run: inout SACountRun
+    _ count: inout SACount
   ) {
     w.keptImage(index).restore(packet.pointee.ip)
     let offset = Int(packet.pointee.payloadOffset)
@@ -116,7 +116,7 @@ enum AHStage {
     }
     let payload = header + view.headerLength
     let length = Int(packet.pointee.length) &- offset &- view.headerLength
-    run.add(w, sa, bytes: length)
+    count.add(bytes: length)
     InboundStage.unwrap(w, packet, sa, payload: payload, length: length, nextHeader: view.nextHeader)
   }
 }

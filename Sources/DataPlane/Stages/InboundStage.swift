@@ -42,28 +42,40 @@ enum InboundStage {
     while i < candidates.count {
       let packet = candidates[i]
       i &+= 1
-      guard let header = ipsecHeader(w, packet) else { continue }
-      let spi = header.loadUnaligned(as: UInt32.self)
-      let isLikeLast =
-        last != nil && spi == lastSPI && packet.pointee.key.destination_low == lastDestination
-        && packet.pointee.ipProtocol == IPProtocol.esp && packet.pointee.version == 4
-      guard let sa = isLikeLast ? last : find(w, packet, header) else {
-        w.enqueueForPolicy(packet)
-        continue
+      let isPlain =
+        packet.header.isPlainESP && packet.marks & PacketMarks.unusual == 0
+        && packet.pointee.length >= Int32(IPv4Header.minimumLength &+ ESP.headerLength)
+      if isPlain, let sa = last, packet.pointee.key.destination_low == lastDestination,
+        packet.pointee.ip.loadUnaligned(fromByteOffset: IPv4Header.minimumLength, as: UInt32.self) == lastSPI
+      {
+        packet.pointee.sa = sa
+      } else {
+        guard let sa = lookUp(w, packet) else { continue }
+        if isPlain {
+          last = sa
+          lastSPI = sa.pointee.spi
+          lastDestination = packet.pointee.key.destination_low
+        }
       }
-      if !isLikeLast {
-        cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
-        cdpdk_prefetch(sa.pointee.session)
-        last = packet.pointee.ipProtocol == IPProtocol.esp && packet.pointee.version == 4 ? sa : nil
-        lastSPI = spi
-        lastDestination = packet.pointee.key.destination_low
-      }
-      if packet.pointee.depth > 0 { w.rememberLayer(packet) }
-      packet.pointee.sa = sa
       (candidates.base + found).initialize(to: packet)
       found &+= 1
     }
     return found
+  }
+
+  /// Nil: the packet, which has no SA, went elsewhere.
+  @inline(__always)
+  private static func lookUp(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_sa>? {
+    guard let header = ipsecHeader(w, packet) else { return nil }
+    guard let sa = find(w, packet, header) else {
+      w.enqueueForPolicy(packet)
+      return nil
+    }
+    cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
+    cdpdk_prefetch(sa.pointee.session)
+    if packet.pointee.depth > 0 { w.rememberLayer(packet) }
+    packet.pointee.sa = sa
+    return sa
   }
 
   /// The ESP, AH or IPComp header; nil when the packet went elsewhere.
@@ -147,36 +159,54 @@ enum InboundStage {
   static func prepare(_ w: WorkerPointer, _ count: Int) -> Int {
     let found = w.pointee.inbound
     w.pointee.sealed.count = 0
-    var jobs = 0
     var i = 0
     while i < count {
-      let packet = found[i]
+      let sa = found[i].pointee.sa.unsafelyUnwrapped
+      var end = i &+ 1
+      while end < count, found[end].pointee.sa == sa { end &+= 1 }
+      if sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue != 0 {
+        while i < end {
+          UnusableSA.inbound(w, found[i], sa)
+          i &+= 1
+        }
+      } else if PlainOpening.takes(sa) {
+        PlainOpening.prepare(w, found.base + i, end &- i, sa)
+      } else {
+        prepareOthers(w, found.base + i, end &- i, sa)
+      }
+      i = end
+    }
+    return w.pointee.sealed.count
+  }
+
+  /// Neighbours of one SA that `PlainOpening` does not take.
+  @inline(never)
+  private static func prepareOthers(
+    _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, _ sa: UnsafeMutablePointer<gw_sa>
+  ) {
+    var i = 0
+    while i < count {
+      let packet = packets[i]
       i &+= 1
-      let sa = packet.pointee.sa.unsafelyUnwrapped
+      let index = w.pointee.sealed.count
+      let job = w.pointee.jobs + index
       let header = packet.pointee.ip + Int(packet.pointee.payloadOffset)
       let length = Int(packet.pointee.length) &- Int(packet.pointee.payloadOffset)
-      if sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue != 0 {
-        UnusableSA.inbound(w, packet, sa)
-      } else if sa.pointee.sa_protocol != ESP.ipProtocol {
-        if OtherInbound.prepare(w, packet, sa, w.pointee.jobs + jobs, index: jobs) {
-          w.pointee.sealed.append(packet)
-          jobs &+= 1
-        }
+      if sa.pointee.sa_protocol != ESP.ipProtocol {
+        if OtherInbound.prepare(w, packet, sa, job, index: index) { w.pointee.sealed.append(packet) }
       } else if let reason = refuses(packet, sa, header, length) {
         drop(w, packet, sa, reason)
       } else {
-        let session = sa.session(of: w)
-        let job = w.pointee.jobs + jobs
-        ESP.parse(sa, header: header, length: length, sequence: packet.pointee.sequence, session: session, job: job)
+        ESP.parse(
+          sa, header: header, length: length, sequence: packet.pointee.sequence, session: sa.session(of: w), job: job)
         w.pointee.sealed.append(packet)
-        jobs &+= 1
       }
     }
-    return jobs
   }
 
+  /// Why an ESP packet is not opened.
   @inline(__always)
-  private static func refuses(
+  static func refuses(
     _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ header: UnsafeMutableRawPointer, _ length: Int
   ) -> DropReason? {
     guard packet.pointee.isEncapsulated == (sa.pointee.flags & GW_SA_UDP_ENCAP.rawValue != 0) else {
@@ -224,38 +254,92 @@ enum InboundStage {
   @inline(__always)
   static func finish(_ w: WorkerPointer, _ count: Int) {
     let packets = w.pointee.sealed
-    var run = SACountRun()
+    let jobs = w.pointee.jobs
     var i = 0
     while i < count {
+      let sa = packets[i].pointee.sa.unsafelyUnwrapped
+      guard jobs[i].succeeded != 0 else {
+        drop(w, packets[i], sa, .integrity)
+        i &+= 1
+        continue
+      }
+      var end = i &+ 1
+      while end < count, packets[end].pointee.sa == sa, jobs[end].succeeded != 0 { end &+= 1 }
+      accept(w, sa, i, end)
+      if sa.pointee.sa_protocol == ESP.ipProtocol { opened(w, sa, i, end) } else { openedAH(w, sa, i, end) }
+      i = end
+    }
+  }
+
+  /// What a job's `succeeded` says of a packet that authenticated and that the replay window then refused.
+  private static var isDuplicate: UInt8 { 2 }
+  private static var isTooOld: UInt8 { 3 }
+
+  /// Marks the numbers of neighbours of one SA, which authenticated, as received.
+  @inline(__always)
+  private static func accept(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ first: Int, _ end: Int) {
+    let packets = w.pointee.sealed.base + first
+    let jobs = w.pointee.jobs + first
+    ReplayWindow.accept(sa, count: end &- first) {
+      packets[$0].pointee.sequence
+    } refused: {
+      jobs[$0].succeeded = $1 == .duplicate ? isDuplicate : isTooOld
+    }
+  }
+
+  @inline(never)
+  private static func dropReplayed(_ w: WorkerPointer, _ index: Int) {
+    let packet = w.pointee.sealed[index]
+    let reason: DropReason = w.pointee.jobs[index].succeeded == isDuplicate ? .replayDuplicate : .replayTooOld
+    drop(w, packet, packet.pointee.sa.unsafelyUnwrapped, reason)
+  }
+
+  /// ESP of one SA.
+  @inline(__always)
+  private static func opened(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ first: Int, _ end: Int) {
+    let packets = w.pointee.sealed
+    let jobs = w.pointee.jobs
+    let isTunnel = sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0
+    var count = SACount(sa)
+    var i = first
+    while i < end {
       let packet = packets[i]
-      let job = w.pointee.jobs + i
+      let job = jobs + i
       i &+= 1
-      let sa = packet.pointee.sa.unsafelyUnwrapped
-      guard job.pointee.succeeded != 0 else {
-        drop(w, packet, sa, .integrity)
+      guard job.pointee.succeeded == 1 else {
+        dropReplayed(w, i &- 1)
         continue
       }
-      let verdict = ReplayWindow.accept(sa, sequence: packet.pointee.sequence)
-      guard verdict == .accepted else {
-        drop(w, packet, sa, verdict == .duplicate ? .replayDuplicate : .replayTooOld)
-        continue
-      }
-      if sa.pointee.sa_protocol != ESP.ipProtocol {
-        AHStage.opened(w, packet, sa, index: i &- 1, &run)
-        continue
-      }
-      let text = UnsafeRawPointer(job.pointee.text)
-      let payload = ESP.readTrailer(text, length: Int(job.pointee.text_length))
+      let start = UnsafeMutableRawPointer(job.pointee.text)
+      let payload = ESP.readTrailer(start, length: Int(job.pointee.text_length))
       guard payload.isValid else {
         drop(w, packet, sa, .espPadding)
         continue
       }
       if packet.pointee.isEncapsulated { notePeer(w, packet, sa) }
-      let start = UnsafeMutableRawPointer(job.pointee.text)
-      run.add(w, sa, bytes: payload.length)
-      unwrap(w, packet, sa, payload: start, length: payload.length, nextHeader: payload.nextHeader)
+      count.add(bytes: payload.length)
+      if isTunnel && payload.nextHeader == IPProtocol.ipip {
+        tunnel(w, packet, sa, inner: start, length: payload.length, version: 4)
+      } else {
+        unwrap(w, packet, sa, payload: start, length: payload.length, nextHeader: payload.nextHeader)
+      }
     }
-    run.flush(w)
+    count.end(w)
+  }
+
+  @inline(never)
+  private static func openedAH(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ first: Int, _ end: Int) {
+    var count = SACount(sa)
+    var i = first
+    while i < end {
+      if w.pointee.jobs[i].succeeded == 1 {
+        AHStage.opened(w, w.pointee.sealed[i], sa, index: i, &count)
+      } else {
+        dropReplayed(w, i)
+      }
+      i &+= 1
+    }
+    count.end(w)
   }
 
   /// The peer is behind a NAT that gave it another port or address (RFC 3948; reported once until acted upon).
@@ -271,18 +355,17 @@ enum InboundStage {
   /// One packet of an SA whose packets need no engine.
   @inline(never)
   static func count(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, bytes: Int) {
-    var run = SACountRun()
-    run.add(w, sa, bytes: bytes)
-    run.flush(w)
+    var count = SACount(sa)
+    count.add(bytes: bytes)
+    count.end(w)
   }
 
   /// Takes the protection off: `length` bytes at `payload` are what `nextHeader` says.
-  @inline(__always)
+  @inline(never)
   static func unwrap(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, payload: UnsafeMutableRawPointer,
     length: Int, nextHeader: UInt8
   ) {
-    packet.pointee.depth &+= 1
     let isTunnel = sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0
     if isTunnel && nextHeader == IPProtocol.ipip {
       tunnel(w, packet, sa, inner: payload, length: length, version: 4)
@@ -310,6 +393,7 @@ enum InboundStage {
       drop(w, packet, sa, .espNextHeader)
       return
     }
+    packet.pointee.depth &+= 1
     Transport.restore(packet, payload: payload, length: length, nextHeader: nextHeader)
     reparse(w, packet, sa)
   }
@@ -322,7 +406,9 @@ enum InboundStage {
     let outerClass = packet.pointee.trafficClass
     packet.pointee.ip = inner
     packet.pointee.length = Int32(truncatingIfNeeded: length)
-    packet.pointee.origin = .tunnel
+    var header = packet.header
+    header.opened()
+    packet.header = header
     let reason = version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
     guard reason == nil else {
       drop(w, packet, sa, .innerMalformed)
@@ -355,7 +441,6 @@ enum InboundStage {
 
   @inline(__always)
   private static func resort(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
-    packet.pointee.isEncapsulated = false
     if packet.pointee.depth >= maximumDepth {
       drop(w, packet, sa, .nestingTooDeep)
     } else {
@@ -385,33 +470,25 @@ extension UnsafeMutablePointer where Pointee == Packet {
   }
 }
 
-/// Adds up what consecutive packets of one SA did, so that its counters are touched once a run.
-struct SACountRun {
-  private var sa: UnsafeMutablePointer<gw_sa>?
+/// Adds up what neighbours of one SA did, so that its counters are touched once.
+struct SACount {
+  let sa: UnsafeMutablePointer<gw_sa>
   private var packets = 0
   private var bytes = 0
 
   @inline(__always)
-  init() {}
+  init(_ sa: UnsafeMutablePointer<gw_sa>) { self.sa = sa }
 
   @inline(__always)
-  mutating func add(_ w: WorkerPointer, _ next: UnsafeMutablePointer<gw_sa>, bytes length: Int) {
-    if next != sa {
-      flush(w)
-      sa = next
-      packets = 0
-      bytes = 0
-    }
+  mutating func add(bytes length: Int) {
     packets &+= 1
     bytes &+= length
   }
 
   @inline(__always)
-  mutating func flush(_ w: WorkerPointer) {
-    guard let sa, packets > 0 else { return }
-    w.pointee.counters.add(
-      slot: sa.pointee.slot, packets: UInt64(packets), bytes: UInt64(bytes), now: w.pointee.now)
+  func end(_ w: WorkerPointer) {
+    guard packets > 0 else { return }
+    w.pointee.counters.add(slot: sa.pointee.slot, packets: UInt64(packets), bytes: UInt64(bytes), now: w.pointee.now)
     if sa.pointee.flags & GW_SA_LIMITED.rawValue != 0 { Limits.charge(w, sa, packets: packets, bytes: bytes) }
-    packets = 0
   }
 }

@@ -195,14 +195,18 @@ enum OutboundStage {
     let list = w.pointee.outbound
     w.pointee.outbound.count = 0
     w.pointee.sealed.count = 0
-    var counts = SACountRun()
+    var counts = SACount(list[0].pointee.sa.unsafelyUnwrapped)
     var jobs = 0
     var i = 0
     while i < list.count {
       let packet = list[i]
       i &+= 1
       let sa = packet.pointee.sa.unsafelyUnwrapped
-      counts.add(w, sa, bytes: Int(packet.pointee.length))
+      if sa != counts.sa {
+        counts.end(w)
+        counts = SACount(sa)
+      }
+      counts.add(bytes: Int(packet.pointee.length))
       let kind = sa.pointee.flags & (GW_SA_TUNNEL.rawValue | GW_SA_TFC.rawValue)
       if sa.pointee.sa_protocol == ESP.ipProtocol && kind == GW_SA_TUNNEL.rawValue {
         tunnel(w, packet, sa, w.pointee.jobs + jobs, length: Int(packet.pointee.length))
@@ -213,7 +217,7 @@ enum OutboundStage {
         jobs &+= 1
       }
     }
-    counts.flush(w)
+    counts.end(w)
     return jobs
   }
 

@@ -90,41 +90,40 @@ enum PlainTunnel {
     _ policy: UnsafeMutablePointer<gw_policy>, _ sa: UnsafeMutablePointer<gw_sa>,
     _ adjacency: UnsafePointer<Adjacency>, _ job: Int
   ) -> Int {
-    let sealed = w.pointee.sealed.base + job
-    let overhead = Int(sa.pointee.overhead)
-    let path = sa.pathMTUAtomic.pointee.load(ordering: .relaxed)
-    let mtu = adjacency.pointee.mtu
-    let limit = Int(path != 0 && path < mtu ? path : mtu)
-    var kept = 0
-    var bytes = 0
-    var i = 0
-    while i < count {
-      let packet = run[i]
-      i &+= 1
-      packet.pointee.sa = sa
-      let length = Int(packet.pointee.length)
-      if length &+ overhead > limit, !fits(w, packet, sa, adjacency, limit: limit) { continue }
-      let mbuf = packet.pointee.mbuf
-      let before = packet.pointee.ip - mbuf.pointee.buf_addr.unsafelyUnwrapped
-      let after = Int(mbuf.pointee.buf_len) &- before &- length
-      if before < outerLength &+ headerLength &+ 14 || after < overhead, !Segments.makeRoom(w, packet, sa) { continue }
-      (sealed + kept).initialize(to: packet)
-      kept &+= 1
-      bytes &+= length
-    }
-    guard kept > 0 else { return 0 }
-    let taken = UInt64(truncatingIfNeeded: kept)
     w.pointee.lastNumbers = UnsafeRawPointer(sa.sequenceAtomic)
-    let first = sa.sequenceAtomic.pointee.wrappingAdd(taken, ordering: .relaxed).oldValue &+ 1
-    frame(w, sa, adjacency, sealed, w.pointee.jobs + job, count: kept, first: first)
-    let total = UInt64(truncatingIfNeeded: bytes)
-    w.pointee.counters.add(slot: policy.pointee.slot, packets: taken, bytes: total, now: w.pointee.now)
-    w.pointee.counters.add(slot: sa.pointee.slot, packets: taken, bytes: total, now: w.pointee.now)
+    let numbers = UInt64(truncatingIfNeeded: count)
+    let first = sa.sequenceAtomic.pointee.wrappingAdd(numbers, ordering: .relaxed).oldValue &+ 1
+    let (kept, bytes) = frame(w, sa, adjacency, run, count, sealed: w.pointee.sealed.base + job, job: job, first: first)
+    if kept < count { giveBack(sa, first: first, count: numbers, used: UInt64(truncatingIfNeeded: kept)) }
+    guard kept > 0 else { return 0 }
+    let (packets, total) = (UInt64(truncatingIfNeeded: kept), UInt64(truncatingIfNeeded: bytes))
+    w.pointee.counters.add(slot: policy.pointee.slot, packets: packets, bytes: total, now: w.pointee.now)
+    w.pointee.counters.add(slot: sa.pointee.slot, packets: packets, bytes: total, now: w.pointee.now)
     if sa.pointee.flags & GW_SA_LIMITED.rawValue != 0 { Limits.charge(w, sa, packets: kept, bytes: bytes) }
     return kept
   }
 
+  /// Of `count` numbers those that no packet got, unless another worker has taken numbers since: then they stay unused.
   @inline(never)
+  private static func giveBack(_ sa: UnsafeMutablePointer<gw_sa>, first: UInt64, count: UInt64, used: UInt64) {
+    _ = sa.sequenceAtomic.pointee.compareExchange(
+      expected: first &- 1 &+ count, desired: first &- 1 &+ used, ordering: .relaxed)
+  }
+
+  /// The packet can be framed where it lies.
+  @inline(never)
+  private static func makeFit(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
+    _ adjacency: UnsafePointer<Adjacency>, limit: Int
+  ) -> Bool {
+    if Int(packet.pointee.length) &+ Int(sa.pointee.overhead) > limit,
+      !fits(w, packet, sa, adjacency, limit: limit)
+    {
+      return false
+    }
+    return OutboundStage.hasRoom(w, packet, sa)
+  }
+
   private static func fits(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
     _ adjacency: UnsafePointer<Adjacency>, limit: Int
@@ -133,12 +132,14 @@ enum PlainTunnel {
     return TooBig.fits(w, packet, sa, limit: limit)
   }
 
-  /// Headers before and the trailer behind each of `count` packets, in place, and their jobs.
+  /// Headers before and the trailer behind each of `count` packets that fits, in place, and its job. Returns how many
+  /// those are, and the bytes in them.
   @inline(__always)
   private static func frame(
     _ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ adjacency: UnsafePointer<Adjacency>,
-    _ packets: UnsafeMutablePointer<PacketPointer>, _ jobs: UnsafeMutablePointer<CryptoJob>, count: Int, first: UInt64
-  ) {
+    _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, sealed: UnsafeMutablePointer<PacketPointer>, job: Int,
+    first: UInt64
+  ) -> (kept: Int, bytes: Int) {
     let flags = sa.pointee.flags
     let spi = UInt64(sa.pointee.spi)
     let salt = UInt64(sa.pointee.salt)
@@ -152,14 +153,30 @@ enum PlainTunnel {
     let keptClass = OuterHeader.copiedClass(flags)
     let header = adjacency.pointee
     let mtu = Int(header.mtu)
+    let path = Int(sa.pathMTUAtomic.pointee.load(ordering: .relaxed))
+    let limit = path != 0 && path < mtu ? path : mtu
+    let overhead = Int(sa.pointee.overhead)
+    let jobs = w.pointee.jobs + job
+    var kept = 0
+    var bytes = 0
     var i = 0
     while i < count {
       let packet = packets[i]
-      let job = jobs + i
-      let iv = (first &+ UInt64(truncatingIfNeeded: i)).bigEndian
       i &+= 1
+      packet.pointee.sa = sa
+      let mbuf = packet.pointee.mbuf
+      let room = packet.pointee.ip - mbuf.pointee.buf_addr.unsafelyUnwrapped
+      let isSimple =
+        Int(packet.pointee.length) &+ overhead <= limit && room >= outerLength &+ headerLength &+ 14
+        && room &+ Int(packet.pointee.length) &+ overhead <= Int(mbuf.pointee.buf_len)
+      if !isSimple, !makeFit(w, packet, sa, adjacency, limit: limit) { continue }
       let length = Int(packet.pointee.length)
       let text = packet.pointee.ip
+      let job = jobs + kept
+      let iv = (first &+ UInt64(truncatingIfNeeded: kept)).bigEndian
+      (sealed + kept).initialize(to: packet)
+      kept &+= 1
+      bytes &+= length
       let textLength = (length &+ 2 &+ mask) & ~mask
       // RFC 4303 2.4: 1, 2, 3 …, over which pad length and next header are put.
       let padding = textLength &- 2 &- length
@@ -222,6 +239,7 @@ enum PlainTunnel {
         job.pointee.index = isTooLarge
       }
     }
+    return (kept, bytes)
   }
 
   /// Sealed frames to their ports' buffers.

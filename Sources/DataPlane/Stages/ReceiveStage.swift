@@ -124,10 +124,8 @@ extension UnsafeMutablePointer where Pointee == Worker {
     let packet = pointee.packets + pointee.packetCount
     pointee.packetCount &+= 1
     packet.pointee.mbuf = mbuf
-    packet.pointee.port = UInt16(truncatingIfNeeded: port)
-    packet.pointee.origin = origin
-    packet.pointee.depth = 0
-    packet.pointee.isEncapsulated = false
+    packet.header = PacketHeader(port: port, origin: origin)
+    packet.marks = 0
     packet.pointee.sa = nil
     packet.pointee.policy = nil
     return packet
@@ -137,19 +135,30 @@ extension UnsafeMutablePointer where Pointee == Worker {
   @inline(__always)
   func sort(_ packet: PacketPointer) {
     let number = packet.pointee.ipProtocol
-    if number == IPProtocol.esp || number == IPProtocol.ah || number == IPProtocol.ipcomp
-      || (number == IPProtocol.udp && packet.pointee.key.destination_port == 4500) || number == IPProtocol.ipip
-      || number == IPProtocol.ipv6
-    {
+    let isInbound =
+      number < 64
+      ? inboundProtocols >> UInt64(number) & 1 != 0 && (number != IPProtocol.udp || isEncapsulation(packet))
+      : number == IPProtocol.ipcomp
+    if isInbound {
       pointee.inbound.append(packet)
     } else {
       enqueueForPolicy(packet)
     }
   }
 
+  /// Those of the numbers below 64 that may be IPsec for this gateway, a bit each.
+  private var inboundProtocols: UInt64 {
+    1 << UInt64(IPProtocol.esp) | 1 << UInt64(IPProtocol.ah) | 1 << UInt64(IPProtocol.ipip)
+      | 1 << UInt64(IPProtocol.ipv6) | 1 << UInt64(IPProtocol.udp)
+  }
+
+  /// By its port (RFC 3948 2.1).
+  @inline(__always)
+  private func isEncapsulation(_ packet: PacketPointer) -> Bool { packet.pointee.key.destination_port == 4500 }
+
   @inline(__always)
   func enqueueForPolicy(_ packet: PacketPointer) {
-    let hash = FlowCache.hash(&packet.pointee.key)
+    let hash = FlowCache.hash(&packet.pointee.key, isIPv6: packet.pointee.version == 6)
     packet.pointee.hash = hash
     pointee.flows.prefetch(hash)
     pointee.policy.append(packet)

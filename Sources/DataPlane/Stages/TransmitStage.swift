@@ -15,28 +15,65 @@ enum TransmitStage {
     w.pointee.transmit.count = 0
     var i = 0
     while i < list.count {
-      let packet = list[i]
-      i &+= 1
-      let adjacency = w.pointee.adjacencies.adjacency(at: packet.pointee.adjacency)
-      if adjacency.pointee.kind != .forward || adjacency.pointee.state != .reachable {
-        ExceptionStage.run(w, packet)
-      } else if Int(packet.pointee.length) > Int(adjacency.pointee.mtu) {
-        TooBig.atTransmit(w, packet, adjacency)
+      let index = list[i].pointee.adjacency
+      let adjacency = w.pointee.adjacencies.adjacency(at: index)
+      if adjacency.pointee.kind == .forward && adjacency.pointee.state == .reachable {
+        i = sendRun(w, list, from: i, adjacency, index)
       } else {
-        send(w, packet, adjacency)
+        ExceptionStage.run(w, list[i])
+        i &+= 1
       }
     }
     w.mark(.transmit)
   }
 
+  /// Neighbours with one next hop, which is known. Returns where they end.
   @inline(__always)
-  static func send(_ w: WorkerPointer, _ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>) {
+  private static func sendRun(
+    _ w: WorkerPointer, _ list: PacketList, from first: Int, _ adjacency: UnsafePointer<Adjacency>, _ index: UInt32
+  ) -> Int {
+    let header = adjacency.pointee
+    let mtu = Int32(truncatingIfNeeded: header.mtu)
+    let port = w.pointee.ports + Int(header.port)
+    let tx = port.pointee.tx
+    var waiting = port.pointee.txCount
+    var i = first
+    while i < list.count, list[i].pointee.adjacency == index {
+      let packet = list[i]
+      i &+= 1
+      guard packet.pointee.length <= mtu else {
+        // Its pieces, or an answer, may go by the same port.
+        port.pointee.txCount = waiting
+        TooBig.atTransmit(w, packet, adjacency)
+        waiting = port.pointee.txCount
+        continue
+      }
+      tx[waiting] = frame(packet, header)
+      waiting &+= 1
+      if waiting == Worker.txCapacity {
+        port.pointee.txCount = waiting
+        flush(w, port: Int(header.port))
+        waiting = 0
+      }
+    }
+    port.pointee.txCount = waiting
+    return i
+  }
+
+  /// The packet's buffer, an Ethernet frame now.
+  @inline(__always)
+  private static func frame(_ packet: PacketPointer, _ header: Adjacency) -> Mbuf {
     let mbuf = packet.pointee.mbuf
     let frame = packet.pointee.ip - 14
-    adjacency.pointee.writeEthernetHeader(to: frame)
+    header.writeEthernetHeader(to: frame)
     mbuf.pointee.data_off = UInt16(truncatingIfNeeded: frame - mbuf.pointee.buf_addr.unsafelyUnwrapped)
     mbuf.setLength(Int(packet.pointee.length) &+ 14)
-    enqueue(w, mbuf, port: Int(adjacency.pointee.port))
+    return mbuf
+  }
+
+  @inline(__always)
+  static func send(_ w: WorkerPointer, _ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>) {
+    enqueue(w, frame(packet, adjacency.pointee), port: Int(adjacency.pointee.port))
   }
 
   /// A finished frame into its port's buffer.

@@ -96,13 +96,21 @@ public enum ESP {
     }
   }
 
-  /// Reads the trailer of `length` (2 at the least) decrypted bytes at `text` and checks the padding.
+  /// Reads the trailer of `length` (2 at the least) decrypted bytes at `text`, before which lie 8 bytes or more of header
+  /// and IV, and checks the padding.
   @inlinable @inline(__always)
   public static func readTrailer(_ text: UnsafeRawPointer, length: Int) -> Payload {
     let padding = Int(text.load(fromByteOffset: length &- 2, as: UInt8.self))
     let nextHeader = text.load(fromByteOffset: length &- 1, as: UInt8.self)
     let payload = length &- 2 &- padding
     guard payload >= 0 else { return Payload(length: 0, nextHeader: nextHeader, isValid: false) }
+    if padding <= 8 {
+      // The eight bytes before the two, of which the last `padding` are 1, 2, 3 …
+      let before = UInt64(littleEndian: text.loadUnaligned(fromByteOffset: length &- 10, as: UInt64.self))
+      let beyond = UInt64(64 &- 8 &* padding)
+      let wrong = padding == 0 ? 0 : (before &>> beyond) ^ ((0x0807_0605_0403_0201 &<< beyond) &>> beyond)
+      return Payload(length: payload, nextHeader: nextHeader, isValid: wrong == 0)
+    }
     var wrong: UInt8 = 0
     var i = 0
     while i < padding {

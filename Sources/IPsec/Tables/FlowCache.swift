@@ -31,9 +31,15 @@ public struct FlowCache: @unchecked Sendable {
   /// A hash of all of a key; the same for IPv4 and IPv6.
   @inlinable @inline(__always)
   public static func hash(_ key: UnsafePointer<gw_flow_key>) -> UInt64 {
+    hash(key, isIPv6: key.pointee.family == 10)
+  }
+
+  /// Of a key whose family the caller knows.
+  @inlinable @inline(__always)
+  public static func hash(_ key: UnsafePointer<gw_flow_key>, isIPv6: Bool) -> UInt64 {
     let (source, destination, rest) = (key.pointee.source_low, key.pointee.destination_low, rest(key))
     var hash = (source << 32 | source >> 32) ^ destination
-    if key.pointee.family == 10 {
+    if isIPv6 {
       hash ^= (key.pointee.source_high &* 0xa24b_aed4_963e_e407) ^ (key.pointee.destination_high << 21)
     }
     hash = (hash ^ (rest &* 0x9fb2_1c65_1e98_df25)) &* 0x9e37_79b9_7f4a_7c15

@@ -109,15 +109,76 @@ public enum ReplayWindow {
   /// After authentication: marks the number as received. Exactly one of several packets with it is accepted.
   @inlinable @inline(__always)
   public static func accept(_ sa: UnsafeMutablePointer<gw_sa>, sequence: UInt64) -> Verdict {
-    let window = UInt64(sa.pointee.replay_window)
-    let highest = sa.replayHighestAtomic.pointee.load(ordering: .relaxed)
-    if window != 0 {
-      if sequence == 0 || sequence <= highest && sequence &+ window <= highest { return .tooOld }
-      let verdict = mark(wordAtomic(sa, sequence), sequence)
-      if verdict != .accepted { return verdict }
+    var verdict = Verdict.accepted
+    accept(sa, count: 1) { _ in
+      sequence
+    } refused: {
+      verdict = $1
     }
-    if sequence > highest { raise(sa.replayHighestAtomic, to: sequence, from: highest) }
-    return .accepted
+    return verdict
+  }
+
+  /// As `accept(_:sequence:)` for `count` numbers in turn, the number of each by its index; those that are not accepted
+  /// are told. Neighbours in one block are marked by one compare-and-swap, and the highest is written once.
+  @inlinable @inline(__always)
+  public static func accept(
+    _ sa: UnsafeMutablePointer<gw_sa>, count: Int, sequence: (Int) -> UInt64, refused: (Int, Verdict) -> Void
+  ) {
+    let seen = sa.replayHighestAtomic.pointee.load(ordering: .relaxed)
+    var highest = seen
+    var i = 0
+    guard sa.pointee.replay_window != 0 else {
+      while i < count {
+        highest = max(highest, sequence(i))
+        i &+= 1
+      }
+      if highest > seen { raise(sa.replayHighestAtomic, to: highest, from: seen) }
+      return
+    }
+    while i < count {
+      let (taken, top, verdict) = markNeighbours(sa, from: i, count: count, highest: highest, sequence)
+      if verdict != .accepted { refused(i, verdict) }
+      if top > highest { highest = top }
+      i &+= taken
+    }
+    if highest > seen { raise(sa.replayHighestAtomic, to: highest, from: seen) }
+  }
+
+  /// Marks number `first` and as many behind it as have not been received and lie in its block. Returns for how many the
+  /// verdict holds (1, unless it is `accepted`), and the highest of them, if they are accepted.
+  @inlinable @inline(__always)
+  static func markNeighbours(
+    _ sa: UnsafeMutablePointer<gw_sa>, from first: Int, count: Int, highest: UInt64, _ sequence: (Int) -> UInt64
+  ) -> (taken: Int, top: UInt64, verdict: Verdict) {
+    let window = UInt64(sa.pointee.replay_window)
+    let number = sequence(first)
+    if number == 0 || isBefore(number, window: window, highest) { return (1, 0, .tooOld) }
+    let field = wordAtomic(sa, number)
+    let word = field.pointee.load(ordering: .relaxed)
+    let age = blockAge(word, number)
+    if age < 0 { return (1, 0, .tooOld) }
+    let start = age == 0 ? word : ((number >> 5) & 0xffff_ffff) << 32
+    var wanted = start
+    var top = number
+    var end = first
+    while end < count {
+      let next = sequence(end)
+      let bit: UInt64 = 1 << (next & 31)
+      if next >> 5 != number >> 5 || wanted & bit != 0 || isBefore(next, window: window, highest) || next == 0 { break }
+      wanted |= bit
+      if next > top { top = next }
+      end &+= 1
+    }
+    if end == first { return (1, 0, .duplicate) }
+    let (exchanged, _) = field.pointee.compareExchange(expected: word, desired: wanted, ordering: .relaxed)
+    // Another worker marked numbers of the block meanwhile: one at a time.
+    return exchanged ? (end &- first, top, .accepted) : (1, number, mark(field, number))
+  }
+
+  /// Out of the window that ends with `highest`.
+  @inlinable @inline(__always)
+  static func isBefore(_ sequence: UInt64, window: UInt64, _ highest: UInt64) -> Bool {
+    sequence <= highest && sequence &+ window <= highest
   }
 
   @inlinable @inline(__always)

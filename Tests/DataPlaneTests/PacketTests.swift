@@ -1,0 +1,56 @@
+import Testing
+
+@testable import DataPlane
+
+/// The words that stand for several fields of a packet at once.
+@Suite struct PacketTests {
+  @Test func wordsLieWhereTheFieldsDo() {
+    #expect(MemoryLayout<Packet>.stride == 128)
+    #expect(MemoryLayout<Packet>.offset(of: \.payloadOffset) == PacketHeader.offset)
+    #expect(MemoryLayout<Packet>.offset(of: \.depth) == PacketHeader.offset + 7)
+    #expect(MemoryLayout<Packet>.offset(of: \.isFragment) == PacketMarks.offset)
+    #expect(MemoryLayout<Packet>.offset(of: \.dontFragment) == PacketMarks.offset + 3)
+    #expect(MemoryLayout<Packet>.offset(of: \.key) == 64)
+  }
+
+  @Test func wordsSayWhatTheFieldsSay() {
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 64)
+    defer { memory.deallocate() }
+    memory.initializeMemory(as: UInt8.self, repeating: 0xff, count: 128)
+    let packet = memory.assumingMemoryBound(to: Packet.self)
+    var header = PacketHeader(port: 0x1234, origin: .host, depth: 2)
+    header.parsed(payloadOffset: 0x2829, ipProtocol: 50, version: 6)
+    packet.header = header
+    #expect(packet.pointee.port == 0x1234 && packet.pointee.origin == .host && packet.pointee.depth == 2)
+    #expect(packet.pointee.payloadOffset == 0x2829)
+    #expect(packet.pointee.ipProtocol == 50 && packet.pointee.version == 6)
+    #expect(!packet.header.isPlainESP)
+    header.opened()
+    packet.header = header
+    #expect(packet.pointee.port == 0x1234 && packet.pointee.origin == .tunnel && packet.pointee.depth == 3)
+
+    for fragment in [false, true] {
+      for whole in [false, true] {
+        packet.marks = PacketMarks.word(isFragment: fragment, trafficClass: 0xb8, dontFragment: whole)
+        #expect(packet.pointee.isFragment == fragment && packet.pointee.dontFragment == whole)
+        #expect(packet.pointee.trafficClass == 0xb8 && !packet.pointee.isEncapsulated)
+        #expect((packet.marks & PacketMarks.unusual != 0) == fragment)
+        packet.pointee.isEncapsulated = true
+        #expect(packet.marks & PacketMarks.unusual != 0)
+      }
+    }
+  }
+
+  @Test func plainESPIsWhatCameInClear() {
+    func isPlain(
+      _ origin: PacketOrigin, depth: UInt8 = 0, offset: Int = 20, number: UInt8 = 50, version: UInt8 = 4
+    ) -> Bool {
+      var header = PacketHeader(port: 7, origin: origin, depth: depth)
+      header.parsed(payloadOffset: offset, ipProtocol: number, version: version)
+      return header.isPlainESP
+    }
+    #expect(isPlain(.clear))
+    #expect(!isPlain(.tunnel) && !isPlain(.host) && !isPlain(.clear, depth: 1))
+    #expect(!isPlain(.clear, offset: 24) && !isPlain(.clear, number: 51) && !isPlain(.clear, version: 6))
+  }
+}
