@@ -62,13 +62,16 @@ public struct IPv4Header {
 
   // MARK: Writing. The caller has checked the header at `base`.
 
-  /// One hop less, the checksum updated (RFC 1624). The caller has seen that the TTL is above 1.
+  /// One hop less, the checksum updated (RFC 1624); false: the TTL was 1 or 0, and nothing was done.
   @inlinable @inline(__always)
-  public static func decrementTTL(_ base: UnsafeMutableRawPointer) {
-    base.setByte(UnsafeRawPointer(base).byte(at: 8) &- 1, at: 8)
-    // The word falls by 0x100, so the checksum rises by as much, the carry around the end; -0 is written as 0.
-    let sum = UInt32(UnsafeRawPointer(base).big16(at: 10)) &+ 0x0100
-    base.setBig16(UInt16(truncatingIfNeeded: sum &+ (sum >= 0xffff ? 1 : 0)), at: 10)
+  public static func decrementTTL(_ base: UnsafeMutableRawPointer) -> Bool {
+    // TTL, protocol, checksum. The sum of one's complement is the same in both orders of octets: TTL is the first octet
+    // of its pair, so the first octet of the checksum rises by one, the carry around the end; -0 is written as 0.
+    let word = UInt32(littleEndian: base.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
+    guard word & 0xff > 1 else { return false }
+    let next = word &+ 0xffff &+ (word >= 0xfffe_0000 ? 0x1_0000 : 0)
+    base.storeBytes(of: next.littleEndian, toByteOffset: 8, as: UInt32.self)
+    return true
   }
 
   /// The checksum of a header of 20 bytes holds.

@@ -41,10 +41,13 @@ public struct IPv6Header {
 
   // MARK: Writing. The caller has checked the header at `base`.
 
-  /// One hop less. The caller has seen that the limit is above 1.
+  /// One hop less; false: the limit was 1 or 0, and nothing was done.
   @inlinable @inline(__always)
-  public static func decrementHopLimit(_ base: UnsafeMutableRawPointer) {
-    base.setByte(UnsafeRawPointer(base).byte(at: 7) &- 1, at: 7)
+  public static func decrementHopLimit(_ base: UnsafeMutableRawPointer) -> Bool {
+    let limit = UnsafeRawPointer(base).byte(at: 7)
+    guard limit > 1 else { return false }
+    base.setByte(limit &- 1, at: 7)
+    return true
   }
 
   @inlinable @inline(__always)

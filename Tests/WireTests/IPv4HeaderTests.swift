@@ -55,6 +55,30 @@ import Testing
     }
   }
 
+  /// Nothing is done to a packet whose last hop this is; and the checksum passes over its own zeros as RFC 1624 says.
+  @Test func timeToLiveEnds() {
+    for ttl: UInt8 in [0, 1] {
+      var header = Self.packet()
+      header[8] = ttl
+      let before = header
+      let isDone = header.withUnsafeMutableBytes { IPv4Header.decrementTTL($0.baseAddress!) }
+      #expect(!isDone && header == before)
+    }
+    for checksum in UInt16(0)...UInt16.max {
+      var header = [UInt8](repeating: 0, count: 12)
+      header[8] = 64
+      header[9] = 17
+      (header[10], header[11]) = (UInt8(checksum >> 8), UInt8(checksum & 0xff))
+      _ = header.withUnsafeMutableBytes { IPv4Header.decrementTTL($0.baseAddress!) }
+      let sum = UInt32(checksum) + 0x0100
+      let expected = UInt16(truncatingIfNeeded: sum + (sum >= 0xffff ? 1 : 0))
+      let answer = UInt16(header[10]) << 8 | UInt16(header[11])
+      if answer != expected || header[8] != 63 || header[9] != 17 {
+        Issue.record("\(checksum): \(answer), not \(expected)")
+      }
+    }
+  }
+
   static func zeroChecksum(_ bytes: [UInt8]) -> [UInt8] {
     var header = Array(bytes.prefix(20))
     header[10] = 0
@@ -91,7 +115,7 @@ import Testing
       withExact(bytes) { base in
         IPv4Header.setChecksum(base)
         let header = IPv4Header(base, length: 20)!
-        IPv4Header.decrementTTL(base)
+        #expect(IPv4Header.decrementTTL(base))
         #expect(header.timeToLive == ttl - 1 && header.isChecksumValid, "seed \(seed)")
         IPv4Header.setTypeOfService(base, UInt8(truncatingIfNeeded: value))
         IPv4Header.setProtocol(base, UInt8(truncatingIfNeeded: value >> 8))

@@ -29,7 +29,7 @@ import Testing
       #expect(header.payloadLength == 4 && header.totalLength == 44)
       #expect(header.nextHeader == 6 && header.hopLimit == 9)
       #expect(header.source == Self.source && header.destination == Self.destination)
-      IPv6Header.decrementHopLimit(base)
+      #expect(IPv6Header.decrementHopLimit(base))
       IPv6Header.setTrafficClass(base, 0x42)
       #expect(header.hopLimit == 8 && header.trafficClass == 0x42 && header.flowLabel == 0xabcde)
       #expect(IPv6Header.fault(base, length: 43) == .totalLength)

@@ -422,7 +422,6 @@ enum InboundStage {
       }
       if ecn != packet.pointee.trafficClass & 3 { packet.setECN(ecn) }
     }
-    packet.trim()
     resort(w, packet, sa)
   }
 
@@ -435,17 +434,18 @@ enum InboundStage {
       drop(w, packet, sa, .innerMalformed)
       return
     }
-    packet.trim()
     resort(w, packet, sa)
   }
 
   @inline(__always)
   private static func resort(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
-    if packet.pointee.depth >= maximumDepth {
+    guard packet.pointee.depth < maximumDepth else {
       drop(w, packet, sa, .nestingTooDeep)
-    } else {
-      w.sort(packet)
+      return
     }
+    // The buffer last: the compiler must take it for an alias of the packet, and would load its key again.
+    w.sort(packet)
+    packet.trim()
   }
 }
 

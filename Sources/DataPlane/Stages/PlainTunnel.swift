@@ -26,12 +26,16 @@ enum PlainTunnel {
     if list[0].pointee.policy != list[list.count &- 1].pointee.policy { prefetch(list) }
     var others = 0
     var jobs = 0
+    var engine: crypto_burst?
+    var isOneEngine = true
     var i = 0
     while i < list.count {
       let policy = list[i].pointee.policy.unsafelyUnwrapped
       var end = i &+ 1
       while end < list.count, list[end].pointee.policy == policy { end &+= 1 }
       if let sa = policy.loadSA(), let adjacency = way(w, sa) {
+        isOneEngine = isOneEngine && (engine == nil || isSame(engine, sa.pointee.burst))
+        engine = sa.pointee.burst
         jobs &+= frameRun(w, list.base + i, end &- i, policy, sa, adjacency, jobs)
         i = end
       } else {
@@ -46,10 +50,15 @@ enum PlainTunnel {
     w.pointee.sealed.count = jobs
     w.mark(.outbound)
     guard jobs > 0 else { return }
-    CryptoRuns.run(w, jobs)
+    if isOneEngine, let engine { engine(w.pointee.jobs, jobs) } else { CryptoRuns.run(w, jobs) }
     w.mark(.crypto)
     finish(w, jobs)
     w.mark(.outbound)
+  }
+
+  @inline(__always)
+  private static func isSame(_ a: crypto_burst?, _ b: crypto_burst?) -> Bool {
+    unsafeBitCast(a, to: UInt.self) == unsafeBitCast(b, to: UInt.self)
   }
 
   /// Many SAs in the burst: their lines are asked for before any is needed.
@@ -157,6 +166,7 @@ enum PlainTunnel {
     let limit = path != 0 && path < mtu ? path : mtu
     let overhead = Int(sa.pointee.overhead)
     let jobs = w.pointee.jobs + job
+    var lastIdentification = w.pointee.identification
     var kept = 0
     var bytes = 0
     var i = 0
@@ -169,7 +179,12 @@ enum PlainTunnel {
       let isSimple =
         Int(packet.pointee.length) &+ overhead <= limit && room >= outerLength &+ headerLength &+ 14
         && room &+ Int(packet.pointee.length) &+ overhead <= Int(mbuf.pointee.buf_len)
-      if !isSimple, !makeFit(w, packet, sa, adjacency, limit: limit) { continue }
+      if !isSimple {
+        w.pointee.identification = lastIdentification
+        let fits = makeFit(w, packet, sa, adjacency, limit: limit)
+        lastIdentification = w.pointee.identification
+        guard fits else { continue }
+      }
       let length = Int(packet.pointee.length)
       let text = packet.pointee.ip
       let job = jobs + kept
@@ -213,7 +228,8 @@ enum PlainTunnel {
         flags & GW_SA_DF_SET.rawValue != 0 || (flags & GW_SA_DF_COPY.rawValue != 0 && packet.pointee.dontFragment)
       let added = UInt64(packet.pointee.trafficClass & keptClass)
       let wireTotal = UInt64(UInt16(truncatingIfNeeded: total).bigEndian)
-      let identification = isWhole ? 0 : UInt64(w.nextIdentification())
+      lastIdentification &+= isWhole ? 0 : 1
+      let identification = isWhole ? 0 : UInt64(lastIdentification.bigEndian)
       let fragment: UInt64 = isWhole ? 0x40 : 0
       var sum = UInt64(outerSum) &+ added << 8 &+ wireTotal &+ identification &+ fragment
       sum = (sum & 0xffff) &+ (sum >> 16)
@@ -239,6 +255,7 @@ enum PlainTunnel {
         job.pointee.index = isTooLarge
       }
     }
+    w.pointee.identification = lastIdentification
     return (kept, bytes)
   }
 
@@ -256,13 +273,15 @@ enum PlainTunnel {
         continue
       }
       let p = w.pointee.ports + Int(port)
-      let tx = p.pointee.tx
       var waiting = p.pointee.txCount
-      while waiting < Worker.txCapacity, i < count, jobs[i].index == port, jobs[i].succeeded != 0 {
-        tx[waiting] = packets[i].pointee.mbuf
-        waiting &+= 1
+      let tx = p.pointee.tx + (waiting &- i)
+      let end = min(count, i &+ Worker.txCapacity &- waiting)
+      let first = i
+      while i < end, jobs[i].index == port, jobs[i].succeeded != 0 {
+        tx[i] = packets[i].pointee.mbuf
         i &+= 1
       }
+      waiting &+= i &- first
       p.pointee.txCount = waiting
       if waiting == Worker.txCapacity { TransmitStage.flush(w, port: Int(port)) }
     }

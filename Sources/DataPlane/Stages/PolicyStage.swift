@@ -94,18 +94,19 @@ enum PolicyStage {
   static func decrementTTL(_ w: WorkerPointer, _ packet: PacketPointer) -> Bool {
     if packet.pointee.origin == .host { return true }
     let ip = packet.pointee.ip
-    let offset = packet.pointee.version == 4 ? 8 : 7
-    guard UnsafeRawPointer(ip).byte(at: offset) > 1 else {
-      ExceptionStage.answer(w, packet, .timeExceeded)
-      w.drop(packet, .ttlExpired)
-      return false
-    }
     if packet.pointee.version == 4 {
-      IPv4Header.decrementTTL(ip)
-    } else {
-      IPv6Header.decrementHopLimit(ip)
+      if IPv4Header.decrementTTL(ip) { return true }
+    } else if IPv6Header.decrementHopLimit(ip) {
+      return true
     }
-    return true
+    expired(w, packet)
+    return false
+  }
+
+  @inline(never)
+  private static func expired(_ w: WorkerPointer, _ packet: PacketPointer) {
+    ExceptionStage.answer(w, packet, .timeExceeded)
+    w.drop(packet, .ttlExpired)
   }
 }
 

@@ -100,10 +100,10 @@ enum ReceiveStage {
       w.drop(packet, reason)
       return
     }
+    w.sort(packet)
     // Cut off the link's padding: what follows works on the IP packet alone.
     let length = Int(packet.pointee.length) &+ 14
     if length != Int(packet.pointee.mbuf.pointee.data_len) { packet.pointee.mbuf.setLength(length) }
-    w.sort(packet)
   }
 
   @inline(never)
