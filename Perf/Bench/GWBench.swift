@@ -18,7 +18,7 @@ struct GWBench: ParsableCommand {
   @Option(help: "out, in, or both.") var directions = "out,in"
   @Option(help: "Bytes of the inner IP packet, or imix.") var sizes = "64,256,512,1024,1424,imix"
   @Option(help: "SAs, a different one each packet.") var sas = "1"
-  @Option(help: "openssl, ipsec-mb, auto.") var engines = "auto"
+  @Option(help: "openssl, ipsec-mb, native, auto.") var engines = "auto"
   @Option(help: "The core to poll on; default: the last.") var core: Int?
   @Option(help: "Cores of further workers, which without a queue open bursts of the first; several: with commas.")
   var helpers = ""

@@ -2,14 +2,15 @@ import CCrypto
 
 /// Packets by length of their text: `auto` picks an engine for each class.
 public enum SizeClass: Int, Sendable, CaseIterable {
-  case small, medium, large
+  case small, medium, large, full
 
   /// The length that stands for the class when it is measured.
   public var sampleLength: Int {
     switch self {
     case .small: 64
     case .medium: 256
-    case .large: 1024
+    case .large: 576
+    case .full: 1280
     }
   }
 
@@ -17,20 +18,14 @@ public enum SizeClass: Int, Sendable, CaseIterable {
   public var upToBytes: UInt32? {
     switch self {
     case .small: 128
-    case .medium: 512
-    case .large: nil
+    case .medium: 384
+    case .large: 768
+    case .full: nil
     }
   }
 
-  /// The longest text of the class; nil: any.
-  public var upperBound: UInt32? {
-    switch self {
-    case .small: 128
-    case .medium: 512
-    case .large: nil
-    }
+  /// As `upToBytes` has them.
+  @inline(__always) static func index(of length: UInt32) -> Int {
+    length <= 384 ? (length <= 128 ? 0 : 1) : (length <= 768 ? 2 : 3)
   }
-
-  /// As `upperBound` has them.
-  @inline(__always) static func index(of length: UInt32) -> Int { length <= 128 ? 0 : length <= 512 ? 1 : 2 }
 }

@@ -6,15 +6,11 @@ import CCrypto
 enum SplitSession {
   private struct Record {
     /// By size class.
-    var sessions: (UnsafeMutableRawPointer, UnsafeMutableRawPointer, UnsafeMutableRawPointer)
-    var bursts: (CryptoBurst, CryptoBurst, CryptoBurst)
+    var sessions: InlineArray<4, UnsafeMutableRawPointer>
+    var bursts: InlineArray<4, CryptoBurst>
 
-    @inline(__always) func session(_ size: Int) -> UnsafeMutableRawPointer {
-      size == 0 ? sessions.0 : size == 1 ? sessions.1 : sessions.2
-    }
-    @inline(__always) func burst(_ size: Int) -> CryptoBurst {
-      size == 0 ? bursts.0 : size == 1 ? bursts.1 : bursts.2
-    }
+    @inline(__always) func session(_ size: Int) -> UnsafeMutableRawPointer { sessions[unchecked: size] }
+    @inline(__always) func burst(_ size: Int) -> CryptoBurst { bursts[unchecked: size] }
   }
 
   /// Takes over `parts`, at least one; `pick[size]` is an index of them.
@@ -27,8 +23,7 @@ enum SplitSession {
       memory.record(worker).initializeMemory(
         as: Record.self,
         to: Record(
-          sessions: (sessions[0], sessions[1], sessions[2]),
-          bursts: (chosen[0].burst, chosen[1].burst, chosen[2].burst)))
+          sessions: InlineArray { sessions[$0] }, bursts: InlineArray { chosen[$0].burst }))
     }
     memory.sharedBase.storeBytes(of: parts.count, as: Int.self)
     let owned = (memory.sharedBase + MemoryLayout<Int>.stride).assumingMemoryBound(to: CryptoSession.self)
