@@ -22,6 +22,10 @@ public struct MetricsPage {
     family("gw_sas", .gauge, "Security associations in the SAD.", [([:], Double(status.saCount))])
     family("gw_flows", .gauge, "Policies in the SPD.", [([:], Double(status.flowCount))])
     family(
+      "gw_key_schedules", .gauge, "Key schedules of SAs; SAs beyond the limit get theirs when a packet comes.",
+      [([:], Double(status.keyScheduleCount))])
+    family("gw_key_schedules_limit", .gauge, "Key schedules at most.", [([:], Double(status.keyScheduleLimit))])
+    family(
       "gw_mempool_buffers", .gauge, "Packet buffers of a mempool.",
       status.mempools.map { (["mempool": $0.name], Double($0.sizeBuffers)) })
     family(

@@ -50,6 +50,8 @@ public final class FakeGateway: GatewayControl {
     status.uptimeSeconds = 93784.5
     status.state = .running
     status.saCount = state.withLock { $0.sas.count }
+    status.keyScheduleCount = status.saCount
+    status.keyScheduleLimit = 65_536
     status.flowCount = state.withLock { $0.policies.count }
     status.workerCount = 2
     status.portCount = 1

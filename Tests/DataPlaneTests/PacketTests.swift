@@ -33,6 +33,8 @@ import Testing
       for whole in [false, true] {
         packet.marks = PacketMarks.word(isFragment: fragment, trafficClass: 0xb8, dontFragment: whole)
         #expect(packet.pointee.isFragment == fragment && packet.pointee.dontFragment == whole)
+        #expect(PacketMarks.trafficClass(packet.marks) == 0xb8)
+        #expect(PacketMarks.dontFragment(packet.marks) == (whole ? 1 : 0))
         #expect(packet.pointee.trafficClass == 0xb8 && !packet.pointee.isEncapsulated)
         #expect((packet.marks & PacketMarks.unusual != 0) == fragment)
         packet.pointee.isEncapsulated = true

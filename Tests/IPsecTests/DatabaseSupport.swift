@@ -10,6 +10,8 @@ import Wire
 final class FakeEngine: CryptoEngine {
   final class Count: Sendable { let value = Atomic<Int>(0) }
   let live = Count()
+  /// So many sessions more are refused.
+  let refusals = Count()
 
   let name = "fake"
   func supports(_ transform: CryptoTransform) -> Bool { transform.encryption != .tripleDESCBC }
@@ -18,6 +20,10 @@ final class FakeEngine: CryptoEngine {
     _ transform: CryptoTransform, direction: CryptoDirection, workers: Int
   ) throws(CryptoEngineError) -> CryptoSession {
     guard supports(transform) else { throw .unsupported("3DES") }
+    if refusals.value.load(ordering: .relaxed) > 0 {
+      refusals.value.wrappingSubtract(1, ordering: .relaxed)
+      throw .unsupported("for now")
+    }
     guard transform.encryption.keyLengths.contains(transform.encryptionKey.count) else {
       throw .keyLength(expected: transform.encryption.keyLengths, got: transform.encryptionKey.count)
     }

@@ -68,6 +68,22 @@ extension DatabaseSATests {
       #expect(test.database.scheduleCount == Self.limit)
     }
 
+    /// The engine fails once: the SA's next packet may ask again.
+    @Test func whatFailedIsAskedForAgain() throws {
+      let test = try Self.database(9)
+      let entry = try Self.entry(test, 8)
+      let sa = try #require(entry.sa)
+      try test.database.delete(Self.entry(test, 0).identifier, origin: 0)
+      while test.reclaimer.waitingCount > 0 { test.reclaimer.pass() }
+      sa.statusAtomic.pointee.bitwiseOr(GW_SA_KEYS_ASKED.rawValue, ordering: .relaxed)
+      test.engine.refusals.value.store(1, ordering: .relaxed)
+      test.database.keysNeeded(serial: entry.serial)
+      #expect(try !Self.isKeyed(entry))
+      #expect(sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_KEYS_ASKED.rawValue == 0)
+      test.database.keysNeeded(serial: entry.serial)
+      #expect(try Self.isKeyed(entry))
+    }
+
     @Test func deletedSAsMakeRoom() throws {
       let test = try Self.database(20)
       let waiting = try Self.entry(test, 12)

@@ -99,6 +99,7 @@ import Wire
         uptime         1d 02:03:04
         SAs            1
         flows          1
+        key schedules  1 of at most 65,536
         ports          1
         workers        2
         hugepages      yes

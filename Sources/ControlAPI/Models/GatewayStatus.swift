@@ -33,6 +33,9 @@ public struct GatewayStatus: Codable, Sendable, Hashable {
   public var state: State = .starting
   public var saCount: Int = 0
   public var flowCount: Int = 0
+  /// Key schedules that SAs have, and the most that there may be.
+  public var keyScheduleCount: Int = 0
+  public var keyScheduleLimit: Int = 0
   public var workerCount: Int = 0
   public var portCount: Int = 0
   public var hugepages = false
@@ -54,6 +57,8 @@ public struct GatewayStatus: Codable, Sendable, Hashable {
     case uptimeSeconds = "uptime_seconds"
     case saCount = "sa_count"
     case flowCount = "flow_count"
+    case keyScheduleCount = "key_schedule_count"
+    case keyScheduleLimit = "key_schedule_limit"
     case workerCount = "worker_count"
     case portCount = "port_count"
     case configPath = "config_path"

@@ -41,6 +41,8 @@ extension Gateway {
     status.state = state
     status.saCount = database.saCount()
     status.flowCount = database.policyCount()
+    status.keyScheduleCount = database.scheduleCount
+    status.keyScheduleLimit = database.scheduleLimit
     status.workerCount = dataPlane.workerCount
     status.portCount = dataPlane.ports.count
     status.hugepages = configuration.hugepages

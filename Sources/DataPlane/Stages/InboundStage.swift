@@ -33,6 +33,49 @@ enum InboundStage {
   /// Those that have an SA move to the front of the list; returns how many. The others go where clear packets go.
   @inline(__always)
   private static func lookUp(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
+    let isScattered =
+      plainSPI(candidates[0]) != plainSPI(candidates[candidates.count &- 1]) && w.pointee.sad.isLarge
+    if isScattered { prefetchEntries(w, candidates) }
+    let found = lookUpEach(w, candidates)
+    if isScattered { prefetchSAs(w, candidates, found) }
+    return found
+  }
+
+  /// Nil: not the usual packet, or too short to say.
+  @inline(__always)
+  private static func plainSPI(_ packet: PacketPointer) -> UInt32? {
+    guard packet.header.isPlainESP, packet.pointee.length >= Int32(IPv4Header.minimumLength &+ ESP.headerLength) else {
+      return nil
+    }
+    return packet.pointee.ip.loadUnaligned(fromByteOffset: IPv4Header.minimumLength, as: UInt32.self)
+  }
+
+  /// Many SAs of very many in the burst: what each look-up reads is asked for before any is made.
+  @inline(never)
+  private static func prefetchEntries(_ w: WorkerPointer, _ candidates: PacketList) {
+    var i = 0
+    while i < candidates.count {
+      let packet = candidates[i]
+      i &+= 1
+      guard let spi = plainSPI(packet) else { continue }
+      w.pointee.sad.prefetch(spi: spi, destination4: UInt32(truncatingIfNeeded: packet.pointee.key.destination_low))
+    }
+  }
+
+  /// Then the SAs, of which `lookUpEach` has asked for the first lines.
+  @inline(never)
+  private static func prefetchSAs(_ w: WorkerPointer, _ list: PacketList, _ count: Int) {
+    var i = 0
+    while i < count {
+      let sa = list[i].pointee.sa.unsafelyUnwrapped
+      i &+= 1
+      cdpdk_prefetch(sa.pointee.session)
+      cdpdk_prefetch_write(w.pointee.counters.base + Int(sa.pointee.slot))
+    }
+  }
+
+  @inline(__always)
+  private static func lookUpEach(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
     var found = 0
     // Neighbours are often of one SA: the last one found, by what it was found by.
     var last: UnsafeMutablePointer<gw_sa>?
@@ -71,8 +114,8 @@ enum InboundStage {
       w.enqueueForPolicy(packet)
       return nil
     }
+    cdpdk_prefetch(UnsafeRawPointer(sa))
     cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
-    cdpdk_prefetch(sa.pointee.session)
     if packet.pointee.depth > 0 { w.rememberLayer(packet) }
     packet.pointee.sa = sa
     return sa

@@ -160,6 +160,8 @@ enum PlainTunnel {
     let outerEnd = template.load(fromByteOffset: 16, as: UInt32.self)
     let outerSum = sa.pointee.outer_sum
     let keptClass = OuterHeader.copiedClass(flags)
+    let setsDF: UInt32 = flags & GW_SA_DF_SET.rawValue != 0 ? 1 : 0
+    let copiesDF: UInt32 = flags & GW_SA_DF_COPY.rawValue != 0 ? 1 : 0
     let header = adjacency.pointee
     let mtu = Int(header.mtu)
     let path = Int(sa.pathMTUAtomic.pointee.load(ordering: .relaxed))
@@ -224,13 +226,14 @@ enum PlainTunnel {
       }
 
       let total = textLength &+ (outerLength &+ headerLength &+ icvLength)
-      let isWhole =
-        flags & GW_SA_DF_SET.rawValue != 0 || (flags & GW_SA_DF_COPY.rawValue != 0 && packet.pointee.dontFragment)
-      let added = UInt64(packet.pointee.trafficClass & keptClass)
+      let marks = packet.marks
+      let isWhole = UInt64(PacketMarks.dontFragment(marks) & copiesDF | setsDF)
+      let added = UInt64(PacketMarks.trafficClass(marks) & keptClass)
       let wireTotal = UInt64(UInt16(truncatingIfNeeded: total).bigEndian)
-      lastIdentification &+= isWhole ? 0 : 1
-      let identification = isWhole ? 0 : UInt64(lastIdentification.bigEndian)
-      let fragment: UInt64 = isWhole ? 0x40 : 0
+      // DF takes no identification (RFC 6864 4.1). No branch: packets with DF and without come mixed.
+      lastIdentification &+= UInt16(truncatingIfNeeded: 1 &- isWhole)
+      let identification = UInt64(lastIdentification.bigEndian) & (isWhole &- 1)
+      let fragment = isWhole << 6
       var sum = UInt64(outerSum) &+ added << 8 &+ wireTotal &+ identification &+ fragment
       sum = (sum & 0xffff) &+ (sum >> 16)
       sum = (sum & 0xffff) &+ (sum >> 16)
@@ -251,7 +254,7 @@ enum PlainTunnel {
         packet.pointee.ip = start
         packet.pointee.length = Int32(truncatingIfNeeded: total)
         packet.pointee.version = 4
-        packet.pointee.dontFragment = isWhole
+        packet.pointee.dontFragment = isWhole != 0
         job.pointee.index = isTooLarge
       }
     }

@@ -55,6 +55,7 @@ struct KeySchedules {
 extension SecurityDatabase {
   /// Key schedules there are.
   public var scheduleCount: Int { schedules.count }
+  public var scheduleLimit: Int { schedules.limit }
 
   /// Called with the serial of an SA that has been given its key schedule again.
   public var onKeyed: ((UInt32) -> Void)? {
@@ -128,7 +129,10 @@ extension SecurityDatabase {
   }
 
   private func makeSchedule(of entry: SAEntry) {
-    guard let sa = entry.sa, let made = try? factory.makeSession(entry.parameters, isInbound: entry.isInbound) else {
+    guard let sa = entry.sa else { return }
+    guard let made = try? factory.makeSession(entry.parameters, isInbound: entry.isInbound) else {
+      // For want of memory, say: the next packet asks again.
+      sa.statusAtomic.pointee.bitwiseAnd(~GW_SA_KEYS_ASKED.rawValue, ordering: .relaxed)
       return
     }
     entry.session = made

@@ -34,6 +34,13 @@ public struct HashIndexReader: @unchecked Sendable {
     return Int(truncatingIfNeeded: hash >> 28)
   }
 
+  /// Bytes of buckets, of which most are read in random order.
+  @inlinable @inline(__always)
+  var size: Int {
+    let storage = UnsafeMutableRawPointer(bitPattern: root.pointee.load(ordering: .acquiring)).unsafelyUnwrapped
+    return (storage.load(as: Int.self) &+ 1) &* Self.bucketBytes
+  }
+
   /// Brings the home bucket of a key near.
   @inlinable @inline(__always)
   func prefetch(key: UInt64) {

@@ -63,6 +63,11 @@ public struct SADReader: Sendable {
     sourceHigh == 0 && sourceLow >> 32 == 0 ? UInt32(truncatingIfNeeded: sourceLow) : fold(sourceHigh, sourceLow)
   }
 
+  /// More than a core's nearer caches keep, beside all else: what is looked up is worth asking for beforehand.
+  @inlinable public var isLarge: Bool {
+    @inline(__always) get { index.size >= 128 << 10 }
+  }
+
   /// Brings near the line that `lookup` will read first.
   @inlinable @inline(__always)
   public func prefetch(spi: UInt32, destination4: UInt32) { index.prefetch(key: Self.key(spi, destination4)) }

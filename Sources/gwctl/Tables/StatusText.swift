@@ -7,7 +7,12 @@ enum StatusText {
       ("gwd", "\(status.version), \(status.state.rawValue), process \(status.processID)"),
       ("uptime", Quantity.duration(status.uptimeSeconds)),
       ("SAs", Quantity.grouped(UInt64(max(0, status.saCount)))),
-      ("flows", Quantity.grouped(UInt64(max(0, status.flowCount)))), ("ports", "\(status.portCount)"),
+      ("flows", Quantity.grouped(UInt64(max(0, status.flowCount)))),
+      (
+        "key schedules",
+        "\(Quantity.grouped(UInt64(max(0, status.keyScheduleCount)))) of at most "
+          + Quantity.grouped(UInt64(max(0, status.keyScheduleLimit)))
+      ), ("ports", "\(status.portCount)"),
       ("workers", "\(status.workerCount)"), ("hugepages", status.hugepages ? "yes" : "no"),
     ]
     for pool in status.mempools {
