@@ -312,6 +312,17 @@ struct XFRMSessionTests {
     #expect(probe.send(both).map(netlinkError) == [0, EEXIST])
   }
 
+  /// Clients send the fixed part of a request for one SA, of zeros; the kernel takes that for the end of the attributes.
+  @Test func dumpWithAFixedPartOfZeros() {
+    let probe = XFRMProbe()
+    _ = probe.send(Charon.newSA(1000))
+    let dumps = [0, XFRMSAID.length].map { length in
+      probe.request(.getSA, flags: [.request, .dump]) { $0.append(bytes: [UInt8](repeating: 0, count: length)) }
+    }
+    #expect(dumps[0].count == dumps[1].count && dumps[0].map(\.count) == dumps[1].map(\.count))
+    #expect(dumps[1].first?[4] == UInt8(XFRMMessageType.newSA.rawValue))
+  }
+
   @Test func dumpIsBounded() {
     let probe = XFRMProbe()
     for spi in 1000..<1200 as Range<UInt32> { _ = probe.send(Charon.newSA(spi)) }

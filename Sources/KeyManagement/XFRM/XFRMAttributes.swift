@@ -5,14 +5,19 @@ import Glibc
 struct XFRMAttributes {
   private var payloads: [UnsafeRawBufferPointer?]
 
-  /// Refuses attributes shorter than their type asks for (ERANGE, as the kernel's validation does).
-  init(_ bytes: UnsafeRawBufferPointer) throws(KeyRefusal) {
+  /// Refuses attributes shorter than their type asks for (ERANGE, as the kernel's validation does), and such as do not
+  /// fit, unless `isDump`: there the kernel reads until something is no attribute, and clients send the fixed part of
+  /// other requests, of zeros.
+  init(_ bytes: UnsafeRawBufferPointer, isDump: Bool = false) throws(KeyRefusal) {
     payloads = Array(repeating: nil, count: XFRMAttributeType.allCases.count + 1)
     var rest = bytes
     while rest.count >= 4 {
       let length = Int(rest.loadUnaligned(as: UInt16.self))
       let type = rest.loadUnaligned(fromByteOffset: 2, as: UInt16.self) & 0x3fff
-      guard length >= 4, length <= rest.count else { throw .invalid("Attribute \(type) does not fit the message") }
+      guard length >= 4, length <= rest.count else {
+        if isDump { break }
+        throw .invalid("Attribute \(type) does not fit the message")
+      }
       if let known = XFRMAttributeType(rawValue: type) {
         guard length - 4 >= known.minimumLength else {
           throw KeyRefusal(ERANGE, "Attribute \(type) failed policy validation")

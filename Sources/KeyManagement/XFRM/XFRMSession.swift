@@ -141,7 +141,7 @@ public final class XFRMSession: KeySession {
       type: type == .getSA ? XFRMMessageType.newSA.rawValue : XFRMMessageType.newPolicy.rawValue, flags: .multipart,
       sequence: request.header.sequence, port: answerPort(request.header))
     if type == .getSA {
-      let filter = try XFRMDumpFilter(try XFRMAttributes(request.payload))
+      let filter = try XFRMDumpFilter(try XFRMAttributes(request.payload, isDump: true))
       dump = XFRMDump(header: header, entries: .sas(service.store.records()[...], filter))
     } else {
       dump = XFRMDump(header: header, entries: .policies(service.store.policies()[...]))
