@@ -76,6 +76,17 @@ public final class DataPlane: @unchecked Sendable {
     }
   }
 
+  /// A key daemon has taken this SPI (the number, in host order) for an inbound SA that is not there yet: ESP by it waits.
+  /// Control thread.
+  public func expectSA(spi: UInt32) {
+    if let bit = host.expect(spi: spi.bigEndian) { shared.pointee.expected.set(bit, true) }
+  }
+
+  /// The SA is there, or will not come. Control thread.
+  public func settleSA(spi: UInt32) {
+    if let bit = host.settle(spi: spi.bigEndian) { shared.pointee.expected.set(bit, false) }
+  }
+
   private static func openPorts(
     _ configuration: DataPlaneConfiguration, workers: Int, pools: BufferPools
   ) throws -> [EthernetPort] {

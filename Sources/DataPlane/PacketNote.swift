@@ -15,6 +15,8 @@ struct PacketNote {
     /// Waits for the key schedule of the SA with serial `policy`: to be protected, or as it came, to be opened.
     case waitsForKeys
     case waitsToBeOpened
+    /// Waits for the SA that will have SPI `policy`, as it lies in the packet, which is as it came.
+    case waitsForSPI
     /// There is one now: it is looked up again.
     case mayBeOpened
     /// A dummy packet's content, for the ESP SA with SPI `policy` to (`destinationHigh`, `destinationLow`).

@@ -10,7 +10,7 @@ import Wire
 @usableFromInline typealias WorkerPointer = UnsafeMutablePointer<Worker>
 @usableFromInline typealias PacketPointer = UnsafeMutablePointer<Packet>
 
-/// What all workers read and the control thread writes. One cache line of its own.
+/// What all workers read and the control thread writes. Cache lines of its own.
 public struct SharedState: ~Copyable {
   /// Workers leave their loops.
   public let stop = Atomic<Bool>(false)
@@ -28,6 +28,8 @@ public struct SharedState: ~Copyable {
   public let fragmentAfter = Atomic<Bool>(false)
   /// Fragments of protocols with ports go no further (RFC 4301 7).
   public let dropsPortlessFragments = Atomic<Bool>(false)
+  /// SPIs whose SAs are on their way.
+  public let expected = ExpectedSPIs()
 
   public init() {}
 }

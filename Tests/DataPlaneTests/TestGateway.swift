@@ -98,8 +98,8 @@ final class TestGateway {
       var mbuf: Mbuf?
       while shared.host.waiting?.dequeue(&mbuf, 1) == 1 {
         let kind = mbuf!.note.pointee.kind
-        precondition(kind == .waitsToBeOpened || kind == .waitsForKeys)
-        mbuf!.note.pointee.kind = kind == .waitsToBeOpened ? .mayBeOpened : .mayHaveSA
+        precondition(kind == .waitsToBeOpened || kind == .waitsForKeys || kind == .waitsForSPI)
+        mbuf!.note.pointee.kind = kind == .waitsForKeys ? .mayHaveSA : .mayBeOpened
         precondition(cdpdk_ring_enqueue(w.pointee.fromHost!, &mbuf, 1) == 1)
       }
       WorkerLoop.process(w, HostStage.receive(w))

@@ -40,6 +40,8 @@ public final class Gateway: @unchecked Sendable {
   /// Gives the key daemon the `ike` rules, on a thread of its own.
   let ike: IKEAgent
   var ikeCapture: IKECapture?
+  /// SPIs of larval SAs that went in what is being done now.
+  var settledSPIs: [UInt32] = []
   /// Next hops that the data path waits for.
   var awaited: Set<NeighborKey> = []
   var linkStates: [Bool]
@@ -148,6 +150,7 @@ public final class Gateway: @unchecked Sendable {
     _ = database.subscribe { [unowned self] event, origin in handle(event, origin: origin) }
     database.onAcquireAnswered = { [unowned self] in dataPlane.host.releaseProtected(policy: $0) }
     database.onKeyed = { [unowned self] in dataPlane.host.releaseKeyed(serial: $0) }
+    database.onLarval = { [unowned self] in noteLarval($0, isThere: $1) }
     try setUpPorts()
     try loadRules()
     restorePolicies()

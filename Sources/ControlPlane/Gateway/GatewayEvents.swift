@@ -35,6 +35,23 @@ extension Gateway {
     }
   }
 
+  /// From the database: ESP that comes before its SA waits for it.
+  func noteLarval(_ sa: SAParameters, isThere: Bool) {
+    guard sa.saProtocol == .esp else { return }
+    if isThere {
+      dataPlane.expectSA(spi: sa.spi)
+    } else {
+      // Behind what this thread is doing: the SA is in place then, if one comes.
+      if settledSPIs.isEmpty {
+        loop.post { [unowned self] in
+          for spi in settledSPIs { dataPlane.settleSA(spi: spi) }
+          settledSPIs = []
+        }
+      }
+      settledSPIs.append(sa.spi)
+    }
+  }
+
   /// From the database, after the change stands.
   func handle(_ event: DatabaseEvent, origin: UInt64) {
     events.publish(event, origin: origin)

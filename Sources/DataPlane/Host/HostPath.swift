@@ -25,7 +25,8 @@ public final class HostPath: @unchecked Sendable {
   private let stopping = Atomic(false)
   private let isRunning = Atomic(false)
   private let released = Mutex<[(port: UInt16, address: IPAddress)]>([])
-  /// Policies that may have an SA now.
+  private let expected = Mutex(ExpectedSPIList())
+  /// What may go on now.
   private let answered = Mutex<Set<SAQueue.Want>>([])
   private let dummies = Mutex<[DummyPacket]>([])
   private var thread: Thread?
@@ -103,6 +104,16 @@ public final class HostPath: @unchecked Sendable {
 
   /// An SA has its key schedule: what waited for it goes on. Any thread.
   public func releaseKeyed(serial: UInt32) { answered.withLock { _ = $0.insert(.sa(serial)) } }
+
+  /// An SA with this SPI (as it lies in a packet) will come: its packets wait. Returns the bit to set, if any.
+  func expect(spi: UInt32) -> Int? { expected.withLock { $0.expect(spi) } }
+
+  /// It has come, or will not: its packets are looked up again. Returns the bit to clear, if any.
+  func settle(spi: UInt32) -> Int? {
+    let bit = expected.withLock { $0.settle(spi, now: Self.seconds()) }
+    answered.withLock { _ = $0.insert(.spi(spi)) }
+    return bit
+  }
 
   /// Sends dummy packets by tunnel SAs. Any thread.
   public func send(dummies packets: [DummyPacket]) { dummies.withLock { $0 += packets } }
@@ -194,6 +205,7 @@ public final class HostPath: @unchecked Sendable {
     switch note.kind {
     case .waitsForSA: return keepForSA(mbuf, note.policy)
     case .waitsForKeys, .waitsToBeOpened: return keepForKeys(mbuf, serial: note.policy)
+    case .waitsForSPI: return keepEarly(mbuf, spi: note.policy)
     default: break
     }
     let address = IPAddress(note.version == 4 ? .v4 : .v6, high: note.nextHopHigh, low: note.nextHopLow)
@@ -248,6 +260,23 @@ public final class HostPath: @unchecked Sendable {
     count1(.saQueueFull)
   }
 
+  private func keepEarly(_ mbuf: Mbuf, spi: UInt32) {
+    switch expected.withLock({ $0.state(spi, now: Self.seconds()) }) {
+    case .expected: if saQueue.add(mbuf, for: .spi(spi), now: Self.seconds()) { return }
+    case .settled: return goOn(mbuf)
+    case .unknown: break
+    }
+    cdpdk_free(mbuf)
+    count1(.noSA)
+  }
+
+  /// Back to a worker, which looks for the SA again.
+  private func goOn(_ mbuf: Mbuf) {
+    let kind = mbuf.note.pointee.kind
+    mbuf.note.pointee.kind = kind == .waitsToBeOpened || kind == .waitsForSPI ? .mayBeOpened : .mayHaveSA
+    give(mbuf, toWorker: workerOfPort[Int(mbuf.note.pointee.port)])
+  }
+
   private func releaseProtected() -> Int {
     let ready = answered.withLock { set in
       let all = set
@@ -259,10 +288,7 @@ public final class HostPath: @unchecked Sendable {
     var rounds = 0
     while rounds < 32, collectWaiting() > 0 { rounds += 1 }
     let mbufs = ready.contains(.policy(Self.allPolicies)) ? saQueue.takeAll() : ready.flatMap { saQueue.take($0) }
-    for mbuf in mbufs {
-      mbuf.note.pointee.kind = mbuf.note.pointee.kind == .waitsToBeOpened ? .mayBeOpened : .mayHaveSA
-      give(mbuf, toWorker: workerOfPort[Int(mbuf.note.pointee.port)])
-    }
+    for mbuf in mbufs { goOn(mbuf) }
     return mbufs.count
   }
 

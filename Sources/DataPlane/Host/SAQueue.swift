@@ -9,10 +9,11 @@ struct SAQueue {
   static let patience = 5.0
   static let packetsInAll = 1024
 
-  /// What a packet waits for: an SA of a policy, or the key schedule of an SA.
+  /// What a packet waits for: an SA of a policy, the key schedule of an SA, or the SA of an SPI.
   enum Want: Hashable, Sendable {
     case policy(UInt32)
     case sa(UInt32)
+    case spi(UInt32)
   }
 
   private struct Waiting {

@@ -111,7 +111,7 @@ enum InboundStage {
   private static func lookUp(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_sa>? {
     guard let header = ipsecHeader(w, packet) else { return nil }
     guard let sa = find(w, packet, header) else {
-      w.enqueueForPolicy(packet)
+      if !EarlyESP.waits(w, packet, header) { w.enqueueForPolicy(packet) }
       return nil
     }
     cdpdk_prefetch(UnsafeRawPointer(sa))

@@ -44,6 +44,7 @@ extension SecurityDatabase {
     named[entry.identifier] = entry
     larvalCount += 1
     wheel.schedule(entry, at: now + Self.larvalLifetime)
+    onLarval?(parameters, true)
     return parameters.spi
   }
 
@@ -231,6 +232,7 @@ extension SecurityDatabase {
     entries[entry.serial] = nil
     named[entry.identifier] = nil
     larvalCount -= 1
+    onLarval?(entry.parameters, false)
   }
 
   /// No worker uses the SA as it is bound; one may still come to it from an SA that was bundled with it.

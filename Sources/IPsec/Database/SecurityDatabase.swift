@@ -30,6 +30,8 @@ public final class SecurityDatabase: SecurityStore {
   /// Larval SAs, and those that the SAD does not find by their identifier (IPIP).
   var named: [SAIdentifier: SAEntry] = [:]
   var larvalCount = 0
+  /// A larval SA has come, or (false) goes: its SA follows in the same call, if any does.
+  public var onLarval: ((_ parameters: SAParameters, _ isThere: Bool) -> Void)?
   let bindings = SABindingIndex()
   var bundles = BundleLinks()
   private var lastSerial: UInt32 = 0
