@@ -33,6 +33,7 @@ final class TestGateway {
     engine: any CryptoEngine = OpenSSLEngine(), bursts: MbufRing? = nil, schedules: Int = 65_536
   ) throws {
     shared = try TestEAL.shared.get()
+    Self.forgetWaiting()
     let mac = Self.mac
     security = SecurityDatabase(
       engine: engine, workers: bursts == nil ? 1 : 2, limits: DatabaseLimits(schedules: schedules),
@@ -161,8 +162,17 @@ final class TestGateway {
       uniqueKeysWithValues: DropReason.allCases.map { ($0, (worker.pointee.drops + Int($0.rawValue)).value) })
   }
 
-  /// Buffers of all pools that nobody gave back.
-  static var buffersInUse: Int { (try? TestEAL.shared.get())?.pools.all.reduce(0) { $0 + $1.inUse } ?? 0 }
+  /// Buffers of all pools that nobody gave back, but for what another test left waiting.
+  static var buffersInUse: Int {
+    forgetWaiting()
+    return (try? TestEAL.shared.get())?.pools.all.reduce(0) { $0 + $1.inUse } ?? 0
+  }
+
+  /// All tests have one host path.
+  private static func forgetWaiting() {
+    var mbuf: Mbuf?
+    while let waiting = try? TestEAL.shared.get().host.waiting, waiting.dequeue(&mbuf, 1) == 1 { cdpdk_free(mbuf!) }
+  }
 
   private func frame(_ packet: [UInt8]) -> Mbuf {
     let mbuf = cdpdk_alloc(worker.pointee.pool)!
