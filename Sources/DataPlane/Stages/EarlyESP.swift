@@ -16,11 +16,7 @@ enum EarlyESP {
       packet.pointee.origin == .clear, packet.pointee.depth == 0, !packet.pointee.isFragment,
       w.adjacency(of: packet).pointee.kind == .local
     else { return false }
-    WithoutSA.prepareToWait(packet, .waitsForSPI, spi)
-    var element: Mbuf? = packet.pointee.mbuf
-    if w.pointee.waiting == nil || cdpdk_ring_enqueue(w.pointee.waiting.unsafelyUnwrapped, &element, 1) != 1 {
-      w.drop(packet, .noSA)
-    }
+    WithoutSA.wait(w, packet, .waitsForSPI, spi, orDrop: .noSA)
     return true
   }
 }

@@ -44,9 +44,9 @@ enum InboundStage {
   /// Nil: not the usual packet, or too short to say.
   @inline(__always)
   private static func plainSPI(_ packet: PacketPointer) -> UInt32? {
-    guard packet.header.isPlainESP, packet.pointee.length >= Int32(IPv4Header.minimumLength &+ ESP.headerLength) else {
-      return nil
-    }
+    guard packet.header.isPlainESP, packet.marks & PacketMarks.unusual == 0,
+      packet.pointee.length >= Int32(IPv4Header.minimumLength &+ ESP.headerLength)
+    else { return nil }
     return packet.pointee.ip.loadUnaligned(fromByteOffset: IPv4Header.minimumLength, as: UInt32.self)
   }
 
@@ -85,16 +85,12 @@ enum InboundStage {
     while i < candidates.count {
       let packet = candidates[i]
       i &+= 1
-      let isPlain =
-        packet.header.isPlainESP && packet.marks & PacketMarks.unusual == 0
-        && packet.pointee.length >= Int32(IPv4Header.minimumLength &+ ESP.headerLength)
-      if isPlain, let sa = last, packet.pointee.key.destination_low == lastDestination,
-        packet.pointee.ip.loadUnaligned(fromByteOffset: IPv4Header.minimumLength, as: UInt32.self) == lastSPI
-      {
+      let spi = plainSPI(packet)
+      if spi == lastSPI, let sa = last, packet.pointee.key.destination_low == lastDestination {
         packet.pointee.sa = sa
       } else {
         guard let sa = lookUp(w, packet) else { continue }
-        if isPlain {
+        if spi != nil {
           last = sa
           lastSPI = sa.pointee.spi
           lastDestination = packet.pointee.key.destination_low

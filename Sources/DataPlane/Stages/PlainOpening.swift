@@ -54,25 +54,10 @@ enum PlainOpening {
       } else {
         packet.pointee.sequence = UInt64(low)
       }
-      let text = header + headerLength
-      job.pointee.session = session
-      job.pointee.text = text.assumingMemoryBound(to: UInt8.self)
-      job.pointee.authenticated = header.assumingMemoryBound(to: UInt8.self)
-      job.pointee.icv = (text + textLength).assumingMemoryBound(to: UInt8.self)
-      job.pointee.text_length = UInt32(truncatingIfNeeded: textLength)
-      job.pointee.authenticated_length = UInt32(truncatingIfNeeded: textLength &+ headerLength)
+      ESP.describe(
+        job, session: session, header: header, text: header + headerLength, textLength: textLength, identity: identity,
+        isExtended: isExtended, high: UInt32(truncatingIfNeeded: packet.pointee.sequence >> 32).bigEndian)
       job.pointee.nonce = (salt | iv << 32, iv >> 32)
-      if isExtended {
-        let high = UInt32(truncatingIfNeeded: packet.pointee.sequence >> 32).bigEndian
-        job.pointee.aad = (identity & 0xffff_ffff | UInt64(high) << 32, identity >> 32)
-        job.pointee.aad_length = 12
-        job.pointee.sequence_high = high
-        job.pointee.has_sequence_high = 1
-      } else {
-        job.pointee.aad.0 = identity
-        job.pointee.aad_length = 8
-        job.pointee.has_sequence_high = 0
-      }
       (sealed + index).initialize(to: packet)
       index &+= 1
       job += 1

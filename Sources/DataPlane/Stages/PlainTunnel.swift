@@ -207,23 +207,10 @@ enum PlainTunnel {
       esp.storeBytes(of: identity, as: UInt64.self)
       esp.storeBytes(of: iv, toByteOffset: 8, as: UInt64.self)
 
-      job.pointee.session = session
-      job.pointee.text = text.assumingMemoryBound(to: UInt8.self)
-      job.pointee.authenticated = esp.assumingMemoryBound(to: UInt8.self)
-      job.pointee.icv = (text + textLength).assumingMemoryBound(to: UInt8.self)
-      job.pointee.text_length = UInt32(truncatingIfNeeded: textLength)
-      job.pointee.authenticated_length = UInt32(truncatingIfNeeded: textLength &+ headerLength)
+      ESP.describe(
+        job, session: session, header: esp, text: text, textLength: textLength, identity: identity,
+        isExtended: isExtended, high: UInt32(truncatingIfNeeded: iv))
       job.pointee.nonce = (salt | iv << 32, iv >> 32)
-      if isExtended {
-        job.pointee.aad = (spi | iv << 32, iv >> 32)
-        job.pointee.aad_length = 12
-        job.pointee.sequence_high = UInt32(truncatingIfNeeded: iv)
-        job.pointee.has_sequence_high = 1
-      } else {
-        job.pointee.aad.0 = identity
-        job.pointee.aad_length = 8
-        job.pointee.has_sequence_high = 0
-      }
 
       let total = textLength &+ (outerLength &+ headerLength &+ icvLength)
       let marks = packet.marks

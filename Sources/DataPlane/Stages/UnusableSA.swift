@@ -37,11 +37,7 @@ enum UnusableSA {
   private static func wait(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ kind: PacketNote.Kind
   ) {
-    WithoutSA.prepareToWait(packet, kind, sa.pointee.serial)
-    var element: Mbuf? = packet.pointee.mbuf
-    if w.pointee.waiting == nil || cdpdk_ring_enqueue(w.pointee.waiting.unsafelyUnwrapped, &element, 1) != 1 {
-      w.drop(packet, .saUnkeyed)
-    }
+    WithoutSA.wait(w, packet, kind, sa.pointee.serial, orDrop: .saUnkeyed)
     // After the packet is in the ring: when the schedule is made, the host thread looks there.
     ask(w, sa)
   }

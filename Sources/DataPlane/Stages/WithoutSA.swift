@@ -34,16 +34,14 @@ enum WithoutSA {
     _ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>
   ) {
     let asked = policy.acquirePendingAtomic.pointee.load(ordering: .relaxed)
-    guard packet.pointee.origin != .tunnel, asked < SAQueue.packetsPerPolicy, let ring = w.pointee.waiting else {
+    guard packet.pointee.origin != .tunnel, asked < SAQueue.packetsPerPolicy, w.pointee.waiting != nil else {
       if asked == 0 { acquire(w, packet, policy) }
       w.drop(packet, asked < SAQueue.packetsPerPolicy ? .policyNoSA : .saQueueFull)
       return
     }
     if packet.pointee.origin != .host { restoreTTL(packet) }
-    prepareToWait(packet, .waitsForSA, policy.pointee.index)
     let key = packet.pointee.key
-    var element: Mbuf? = packet.pointee.mbuf
-    if cdpdk_ring_enqueue(ring, &element, 1) != 1 { w.drop(packet, .saQueueFull) }
+    wait(w, packet, .waitsForSA, policy.pointee.index, orDrop: .saQueueFull)
     // After the packet is in the ring: when the mark is cleared, the host thread looks there.
     guard policy.acquirePendingAtomic.pointee.wrappingAdd(1, ordering: .acquiringAndReleasing).oldValue == 0 else {
       return
@@ -51,8 +49,19 @@ enum WithoutSA {
     ask(w, policy, key)
   }
 
+  /// To the host thread, to wait there for what `kind` and `number` say; `reason`: what it is dropped for if that has no
+  /// room.
+  static func wait(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ kind: PacketNote.Kind, _ number: UInt32, orDrop reason: DropReason
+  ) {
+    prepareToWait(packet, kind, number)
+    var element: Mbuf? = packet.pointee.mbuf
+    if let ring = w.pointee.waiting, cdpdk_ring_enqueue(ring, &element, 1) == 1 { return }
+    w.drop(packet, reason)
+  }
+
   /// The frame as it came, and a note that says what it waits for.
-  static func prepareToWait(_ packet: PacketPointer, _ kind: PacketNote.Kind, _ number: UInt32) {
+  private static func prepareToWait(_ packet: PacketPointer, _ kind: PacketNote.Kind, _ number: UInt32) {
     let mbuf = packet.pointee.mbuf
     let frame = packet.pointee.ip - 14
     let type: UInt16 = packet.pointee.version == 4 ? 0x0800 : 0x86dd

@@ -161,25 +161,35 @@ public enum ESP {
     _ job: UnsafeMutablePointer<CryptoJob>, sa: UnsafeMutablePointer<gw_sa>, header: UnsafeMutableRawPointer,
     text: UnsafeMutableRawPointer, textLength: Int, sequence: UInt64, session: UnsafeMutableRawPointer
   ) {
-    let spi = UInt64(sa.pointee.spi)
     let low = UInt32(truncatingIfNeeded: sequence).bigEndian
+    describe(
+      job, session: session, header: header, text: text, textLength: textLength,
+      identity: UInt64(sa.pointee.spi) | UInt64(low) << 32, isExtended: sa.pointee.flags & GW_SA_ESN.rawValue != 0,
+      high: UInt32(truncatingIfNeeded: sequence >> 32).bigEndian)
+  }
+
+  /// An ESP packet as the engine takes it, from `header` on, all but its nonce. `identity`: SPI and the low half of the
+  /// number as they lie in the packet; `high`: the upper half, big-endian.
+  @inlinable @inline(__always)
+  public static func describe(
+    _ job: UnsafeMutablePointer<CryptoJob>, session: UnsafeMutableRawPointer, header: UnsafeMutableRawPointer,
+    text: UnsafeMutableRawPointer, textLength: Int, identity: UInt64, isExtended: Bool, high: UInt32
+  ) {
     job.pointee.session = session
     job.pointee.text = text.assumingMemoryBound(to: UInt8.self)
     job.pointee.textLength(textLength)
     job.pointee.authenticated = header.assumingMemoryBound(to: UInt8.self)
-    job.pointee.authenticated_length = UInt32(
-      truncatingIfNeeded: headerLength &+ Int(sa.pointee.iv_length) &+ textLength)
+    job.pointee.authenticated_length = UInt32(truncatingIfNeeded: text - header &+ textLength)
     job.pointee.icv = (text + textLength).assumingMemoryBound(to: UInt8.self)
-    if sa.pointee.flags & GW_SA_ESN.rawValue == 0 {
-      job.pointee.aad.0 = spi | UInt64(low) << 32
-      job.pointee.aad_length = 8
-      job.pointee.has_sequence_high = 0
-    } else {
-      let high = UInt32(truncatingIfNeeded: sequence >> 32).bigEndian
-      job.pointee.aad = (spi | UInt64(high) << 32, UInt64(low))
+    if isExtended {
+      job.pointee.aad = (identity & 0xffff_ffff | UInt64(high) << 32, identity >> 32)
       job.pointee.aad_length = 12
       job.pointee.sequence_high = high
       job.pointee.has_sequence_high = 1
+    } else {
+      job.pointee.aad.0 = identity
+      job.pointee.aad_length = 8
+      job.pointee.has_sequence_high = 0
     }
   }
 }

@@ -127,18 +127,12 @@ public enum ReplayWindow {
     let seen = sa.replayHighestAtomic.pointee.load(ordering: .relaxed)
     var highest = seen
     var i = 0
-    guard sa.pointee.replay_window != 0 else {
-      while i < count {
-        highest = max(highest, sequence(i))
-        i &+= 1
-      }
-      if highest > seen { raise(sa.replayHighestAtomic, to: highest, from: seen) }
-      return
-    }
+    let hasWindow = sa.pointee.replay_window != 0
     while i < count {
-      let (taken, top, verdict) = markNeighbours(sa, from: i, count: count, highest: highest, sequence)
-      if verdict != .accepted { refused(i, verdict) }
-      if top > highest { highest = top }
+      let (taken, top, verdict) =
+        hasWindow
+        ? markNeighbours(sa, from: i, count: count, highest: highest, sequence) : (1, sequence(i), .accepted)
+      if verdict != .accepted { refused(i, verdict) } else if top > highest { highest = top }
       i &+= taken
     }
     if highest > seen { raise(sa.replayHighestAtomic, to: highest, from: seen) }

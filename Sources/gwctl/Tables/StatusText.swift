@@ -3,16 +3,13 @@ import Foundation
 
 enum StatusText {
   static func text(_ status: GatewayStatus, verbosity: Int) -> String {
+    func count(_ number: Int) -> String { Quantity.grouped(UInt64(max(0, number))) }
     var lines: [(String, String)] = [
       ("gwd", "\(status.version), \(status.state.rawValue), process \(status.processID)"),
       ("uptime", Quantity.duration(status.uptimeSeconds)),
-      ("SAs", Quantity.grouped(UInt64(max(0, status.saCount)))),
-      ("flows", Quantity.grouped(UInt64(max(0, status.flowCount)))),
-      (
-        "key schedules",
-        "\(Quantity.grouped(UInt64(max(0, status.keyScheduleCount)))) of at most "
-          + Quantity.grouped(UInt64(max(0, status.keyScheduleLimit)))
-      ), ("ports", "\(status.portCount)"),
+      ("SAs", count(status.saCount)), ("flows", count(status.flowCount)),
+      ("key schedules", "\(count(status.keyScheduleCount)) of at most \(count(status.keyScheduleLimit))"),
+      ("ports", "\(status.portCount)"),
       ("workers", "\(status.workerCount)"), ("hugepages", status.hugepages ? "yes" : "no"),
     ]
     for pool in status.mempools {
