@@ -57,8 +57,16 @@ static inline uint8_t *_Nonnull crypto_job_sequence_high(crypto_job *_Nonnull jo
 
 /* Whether two ICVs are the same, in time that depends on their length alone, a multiple of 4 as all ICVs are. */
 static inline int crypto_icv_equal(const uint8_t *_Nonnull a, const uint8_t *_Nonnull b, uint32_t length) {
-  uint32_t difference = 0;
-  for (uint32_t offset = 0; offset < length; offset += 4) {
+  uint64_t difference = 0;
+  uint32_t offset = 0;
+  for (; offset + 8 <= length; offset += 8) {
+    uint64_t x, y;
+    __builtin_memcpy(&x, a + offset, 8);
+    __builtin_memcpy(&y, b + offset, 8);
+    difference |= x ^ y;
+    __asm__("" : "+r"(difference));  /* keeps the compiler from leaving early */
+  }
+  if (offset < length) {
     uint32_t x, y;
     __builtin_memcpy(&x, a + offset, 4);
     __builtin_memcpy(&y, b + offset, 4);

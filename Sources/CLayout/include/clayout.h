@@ -39,6 +39,7 @@ enum gw_sa_flag {
   GW_SA_HAS_SELECTOR = 1 << 10,
   GW_SA_TFC = 1 << 11,
   GW_SA_NO_REPLAY = 1 << 12,
+  GW_SA_PLAIN = 1 << 13,        /* ESP by an AEAD with 8 bytes of IV and 16 of ICV, 4 or 8 aligned, not in UDP */
 };
 
 /* How a packet's nonce and AAD are made, and what an engine does with them. */
@@ -114,6 +115,7 @@ _Static_assert(offsetof(gw_sa, source_high) == 128, "line 2");
 _Static_assert(offsetof(gw_sa, sequence) == 192, "line 3");
 _Static_assert(offsetof(gw_sa, soft_packets) == 256, "line 4");
 _Static_assert(sizeof(gw_sa) == 320, "five lines");
+_Static_assert(GW_SA_DSCP_SET == GW_SA_NO_ECN * 2, "OuterHeader.copiedClass");
 /* What AtomicFields.swift reaches by offset. */
 _Static_assert(offsetof(gw_sa, next) == 120, "AtomicFields");
 _Static_assert(offsetof(gw_sa, replay_highest) == 200, "AtomicFields");

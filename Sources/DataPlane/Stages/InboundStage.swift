@@ -85,21 +85,43 @@ enum InboundStage {
     while i < candidates.count {
       let packet = candidates[i]
       i &+= 1
-      let spi = plainSPI(packet)
-      if spi == lastSPI, let sa = last, packet.pointee.key.destination_low == lastDestination {
-        packet.pointee.sa = sa
-      } else {
-        guard let sa = lookUp(w, packet) else { continue }
-        if spi != nil {
+      if let spi = plainSPI(packet) {
+        let destination = packet.pointee.key.destination_low
+        if spi == lastSPI, let sa = last, destination == lastDestination {
+          packet.pointee.sa = sa
+        } else if let sa = lookUpPlain(w, spi: spi, destination: destination) {
+          packet.pointee.sa = sa
           last = sa
-          lastSPI = sa.pointee.spi
-          lastDestination = packet.pointee.key.destination_low
+          lastSPI = spi
+          lastDestination = destination
+        } else if lookUp(w, packet) == nil {
+          continue
         }
+      } else if lookUp(w, packet) == nil {
+        continue
       }
       (candidates.base + found).initialize(to: packet)
       found &+= 1
     }
     return found
+  }
+
+  /// Of ESP over IPv4. Nil: there is none.
+  @inline(__always)
+  private static func lookUpPlain(
+    _ w: WorkerPointer, spi: UInt32, destination: UInt64
+  ) -> UnsafeMutablePointer<gw_sa>? {
+    let sa = w.pointee.sad.lookup(
+      spi: spi, destination4: UInt32(truncatingIfNeeded: destination), saProtocol: ESP.ipProtocol)
+    if let sa { prefetch(sa) }
+    return sa
+  }
+
+  /// What is read of an SA before its packets are opened.
+  @inline(__always)
+  private static func prefetch(_ sa: UnsafeMutablePointer<gw_sa>) {
+    cdpdk_prefetch(UnsafeRawPointer(sa))
+    cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
   }
 
   /// Nil: the packet, which has no SA, went elsewhere.
@@ -110,8 +132,7 @@ enum InboundStage {
       if !EarlyESP.waits(w, packet, header) { w.enqueueForPolicy(packet) }
       return nil
     }
-    cdpdk_prefetch(UnsafeRawPointer(sa))
-    cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
+    prefetch(sa)
     if packet.pointee.depth > 0 { w.rememberLayer(packet) }
     packet.pointee.sa = sa
     return sa
@@ -319,6 +340,11 @@ enum InboundStage {
   private static func accept(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ first: Int, _ end: Int) {
     let packets = w.pointee.sealed.base + first
     let jobs = w.pointee.jobs + first
+    if end &- first == 1 {
+      let verdict = ReplayWindow.accept(sa, sequence: packets[0].pointee.sequence)
+      if verdict != .accepted { jobs.pointee.succeeded = verdict == .duplicate ? isDuplicate : isTooOld }
+      return
+    }
     ReplayWindow.accept(sa, count: end &- first) {
       packets[$0].pointee.sequence
     } refused: {

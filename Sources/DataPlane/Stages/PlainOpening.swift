@@ -12,11 +12,7 @@ enum PlainOpening {
   private static var icvLength: Int { 16 }
 
   @inline(__always)
-  static func takes(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
-    sa.pointee.sa_protocol == ESP.ipProtocol && sa.pointee.crypto == UInt8(GW_CRYPTO_AEAD.rawValue)
-      && sa.pointee.iv_length == 8 && sa.pointee.icv_length == UInt8(icvLength)
-      && sa.pointee.flags & GW_SA_UDP_ENCAP.rawValue == 0
-  }
+  static func takes(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool { sa.pointee.flags & GW_SA_PLAIN.rawValue != 0 }
 
   /// Jobs for those of `count` packets of the SA that pass the checks, behind those that `sealed` has.
   @inline(__always)
@@ -24,10 +20,6 @@ enum PlainOpening {
     _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, _ sa: UnsafeMutablePointer<gw_sa>
   ) {
     let session = sa.session(of: w)
-    let salt = UInt64(sa.pointee.salt)
-    let mask = Int(sa.pointee.alignment) &- 1
-    let isExtended = sa.pointee.flags & GW_SA_ESN.rawValue != 0
-    let hasWindow = sa.pointee.replay_window != 0
     let sealed = w.pointee.sealed.base
     var index = w.pointee.sealed.count
     var job = w.pointee.jobs + index
@@ -38,7 +30,8 @@ enum PlainOpening {
       let offset = Int(packet.pointee.payloadOffset)
       let header = packet.pointee.ip + offset
       let textLength = Int(packet.pointee.length) &- offset &- (headerLength &+ icvLength)
-      guard textLength >= 2, textLength & mask == 0, packet.marks & PacketMarks.unusual == 0 else {
+      guard textLength >= 2, textLength & (Int(sa.pointee.alignment) &- 1) == 0, packet.marks & PacketMarks.unusual == 0
+      else {
         refuse(w, packet, sa, header, length: textLength &+ (headerLength &+ icvLength))
         continue
       }
@@ -46,7 +39,8 @@ enum PlainOpening {
       let identity = header.loadUnaligned(as: UInt64.self)
       let iv = header.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
       let low = UInt32(truncatingIfNeeded: identity >> 32).bigEndian
-      if isExtended || hasWindow {
+      let isExtended = sa.pointee.flags & GW_SA_ESN.rawValue != 0
+      if isExtended || sa.pointee.replay_window != 0 {
         if let reason = InboundStage.refusesSequence(packet, sa, low: low) {
           InboundStage.drop(w, packet, sa, reason)
           continue
@@ -57,7 +51,7 @@ enum PlainOpening {
       ESP.describe(
         job, session: session, header: header, text: header + headerLength, textLength: textLength, identity: identity,
         isExtended: isExtended, high: UInt32(truncatingIfNeeded: packet.pointee.sequence >> 32).bigEndian)
-      job.pointee.nonce = (salt | iv << 32, iv >> 32)
+      job.pointee.nonce = (UInt64(sa.pointee.salt) | iv << 32, iv >> 32)
       (sealed + index).initialize(to: packet)
       index &+= 1
       job += 1

@@ -100,6 +100,7 @@ struct SAFactory {
     sa.pointee.overhead = UInt16(Self.overhead(sa, parameters))
     setLimits(sa, parameters)
     sa.pointee.flags = Self.flags(parameters, isInbound: entry.isInbound)
+    if Self.isPlain(sa) { sa.pointee.flags |= GW_SA_PLAIN.rawValue }
     if let selector = parameters.selector { sa.pointee.selector = Self.makeSelector(selector) }
     setTFC(sa, parameters)
     if let encapsulation = parameters.encapsulation, entry.isInbound {
@@ -170,6 +171,13 @@ struct SAFactory {
     set(GW_SA_TFC, parameters.tfcPadding != 0 && parameters.saProtocol == .esp)
     set(GW_SA_NO_REPLAY, isInbound && parameters.replayWindow == 0)
     return flags
+  }
+
+  /// What `GW_SA_PLAIN` says.
+  private static func isPlain(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+    sa.pointee.sa_protocol == ESP.ipProtocol && sa.pointee.crypto == UInt8(GW_CRYPTO_AEAD.rawValue)
+      && sa.pointee.iv_length == 8 && sa.pointee.icv_length == 16 && sa.pointee.alignment <= 8
+      && sa.pointee.flags & GW_SA_UDP_ENCAP.rawValue == 0
   }
 
   private func setLimits(_ sa: UnsafeMutablePointer<gw_sa>, _ parameters: SAParameters) {

@@ -111,13 +111,20 @@ public enum ESP {
       let wrong = padding == 0 ? 0 : (before &>> beyond) ^ ((0x0807_0605_0403_0201 &<< beyond) &>> beyond)
       return Payload(length: payload, nextHeader: nextHeader, isValid: wrong == 0)
     }
+    return Payload(
+      length: payload, nextHeader: nextHeader, isValid: isPadding(text + payload, count: padding))
+  }
+
+  /// 1, 2, 3 … Apart from the usual few, whose callers shall not pay for its vectors.
+  @usableFromInline @inline(never)
+  static func isPadding(_ bytes: UnsafeRawPointer, count: Int) -> Bool {
     var wrong: UInt8 = 0
     var i = 0
-    while i < padding {
-      wrong |= text.load(fromByteOffset: payload &+ i, as: UInt8.self) ^ UInt8(truncatingIfNeeded: i &+ 1)
+    while i < count {
+      wrong |= bytes.load(fromByteOffset: i, as: UInt8.self) ^ UInt8(truncatingIfNeeded: i &+ 1)
       i &+= 1
     }
-    return Payload(length: payload, nextHeader: nextHeader, isValid: wrong == 0)
+    return wrong == 0
   }
 
   @inlinable @inline(__always)

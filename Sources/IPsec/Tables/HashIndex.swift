@@ -49,6 +49,25 @@ public struct HashIndexReader: @unchecked Sendable {
     crypto_prefetch(storage + ((Self.spread(key, seed: seed) & mask) &+ 1) &* Self.bucketBytes)
   }
 
+  /// As `first`, for keys that seldom have several values.
+  @inlinable @inline(__always)
+  func only(key: UInt64, where isWanted: (UInt64) -> Bool) -> UInt64 {
+    let storage = UnsafeMutableRawPointer(bitPattern: root.pointee.load(ordering: .acquiring)).unsafelyUnwrapped
+    let home = Self.spread(key, seed: seed) & storage.load(as: Int.self)
+    let slots = storage + (home &+ 1) &* Self.bucketBytes
+    let slot = Self.likely(slots, key)
+    let value = Self.value(slots, slot)
+    if value > Self.largestMark, Self.key(slots, slot) == key, isWanted(value) { return value }
+    return first(key: key, where: isWanted)
+  }
+
+  /// Where in a bucket the key stands, if it stands there once. Without a branch: no predictor knows the slot.
+  @inlinable @inline(__always)
+  static func likely(_ slots: UnsafeMutableRawPointer, _ key: UInt64) -> Int {
+    func isKey(_ slot: Int) -> Int { Self.key(slots, slot) == key ? 1 : 0 }
+    return isKey(1) | isKey(2) << 1 | isKey(3) &* 3
+  }
+
   /// Calls `isWanted` with each value of the key until it says true; returns that value, else 0.
   @inlinable @inline(__always)
   func first(key: UInt64, where isWanted: (UInt64) -> Bool) -> UInt64 {
@@ -60,13 +79,18 @@ public struct HashIndexReader: @unchecked Sendable {
       var last: UInt64 = 0
       var slot = 0
       while slot < 4 {
-        last = atomicField(slots, slot &* 8, as: UInt64.self).pointee.load(ordering: .acquiring)
+        last = Self.value(slots, slot)
         if last > Self.largestMark, Self.key(slots, slot) == key, isWanted(last) { return last }
         slot &+= 1
       }
       if last == 0 { return 0 }
       bucket = (bucket &+ 1) & mask
     }
+  }
+
+  @inlinable @inline(__always)
+  static func value(_ slots: UnsafeMutableRawPointer, _ slot: Int) -> UInt64 {
+    atomicField(slots, slot &* 8, as: UInt64.self).pointee.load(ordering: .acquiring)
   }
 
   @inlinable @inline(__always)

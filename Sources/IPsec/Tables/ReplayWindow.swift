@@ -109,13 +109,14 @@ public enum ReplayWindow {
   /// After authentication: marks the number as received. Exactly one of several packets with it is accepted.
   @inlinable @inline(__always)
   public static func accept(_ sa: UnsafeMutablePointer<gw_sa>, sequence: UInt64) -> Verdict {
-    var verdict = Verdict.accepted
-    accept(sa, count: 1) { _ in
-      sequence
-    } refused: {
-      verdict = $1
+    let seen = sa.replayHighestAtomic.pointee.load(ordering: .relaxed)
+    if sa.pointee.replay_window != 0 {
+      if sequence == 0 || isBefore(sequence, window: UInt64(sa.pointee.replay_window), seen) { return .tooOld }
+      let verdict = mark(wordAtomic(sa, sequence), sequence)
+      guard verdict == .accepted else { return verdict }
     }
-    return verdict
+    raise(sa.replayHighestAtomic, to: sequence, from: seen)
+    return .accepted
   }
 
   /// As `accept(_:sequence:)` for `count` numbers in turn, the number of each by its index; those that are not accepted

@@ -18,7 +18,7 @@ public struct SADReader: Sendable {
   @inlinable @inline(__always)
   public func lookup(spi: UInt32, destination4: UInt32, saProtocol: UInt8) -> UnsafeMutablePointer<gw_sa>? {
     let wanted = UInt64(saProtocol)
-    let value = index.first(key: Self.key(spi, destination4)) { $0 >> 48 == wanted }
+    let value = index.only(key: Self.key(spi, destination4)) { $0 >> 48 == wanted }
     if value == 0 && saProtocol == IPProtocol.ipip {
       return lookup(spi: spi, destination4: destination4, saProtocol: Self.plainOfCompressed)
     }
@@ -31,7 +31,7 @@ public struct SADReader: Sendable {
     spi: UInt32, destinationHigh: UInt64, destinationLow: UInt64, saProtocol: UInt8
   ) -> UnsafeMutablePointer<gw_sa>? {
     let wanted = UInt64(saProtocol) | 0x100
-    let value = index.first(key: Self.key(spi, Self.fold(destinationHigh, destinationLow))) {
+    let value = index.only(key: Self.key(spi, Self.fold(destinationHigh, destinationLow))) {
       guard $0 >> 48 == wanted, let sa = Self.pointer($0) else { return false }
       return sa.pointee.destination_low == destinationLow && sa.pointee.destination_high == destinationHigh
     }
