@@ -57,6 +57,8 @@ extension OpenSSLTable {
 enum Lookahead {
   static let session = 4
   static let context = 2
+  /// Of GCM's contexts, which are the largest: mode, table of the hash key, round keys.
+  static let contextLines = 15
 }
 
 extension UnsafeMutablePointer<CryptoJob> {
@@ -71,10 +73,11 @@ extension UnsafeMutablePointer<CryptoJob> {
       guard ahead.pointee.session != (ahead - 1).pointee.session else { return }
       let context = ahead.pointee.session.assumingMemoryBound(to: OpenSSLRecord.self).pointee.context
       guard let context else { return }
-      crypto_prefetch(context)
-      crypto_prefetch(context + 64)
-      crypto_prefetch(context + 128)
-      crypto_prefetch(context + 192)
+      var line = 0
+      while line < Lookahead.contextLines {
+        crypto_prefetch(context + line &* SessionMemory.line)
+        line &+= 1
+      }
     }
   }
 }
