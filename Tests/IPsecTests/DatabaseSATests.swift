@@ -35,7 +35,8 @@ import Wire
   @Test(arguments: [
     (EncryptionAlgorithm.aesCBC, 16, GW_CRYPTO_CBC, 16, UInt32(0)), (.aesCTR, 20, GW_CRYPTO_CTR, 4, 0x0403_0201),
     (.aesCCM16, 19, GW_CRYPTO_CCM, 4, 0x0003_0201), (.aesGMAC, 20, GW_CRYPTO_GMAC, 4, 0x0403_0201),
-    (.chacha20Poly1305, 36, GW_CRYPTO_AEAD, 4, 0x0403_0201), (.null, 0, GW_CRYPTO_CBC, 4, 0),
+    (.chacha20Poly1305, 36, GW_CRYPTO_AEAD, 4, 0x0403_0201), (.aesGCM16, 36, GW_CRYPTO_AEAD, 4, 0x0403_0201),
+    (.aesGCM8, 20, GW_CRYPTO_AEAD, 4, 0x0403_0201), (.null, 0, GW_CRYPTO_CBC, 4, 0),
   ]) func layoutOfEachCipher(
     encryption: EncryptionAlgorithm, keyLength: Int, crypto: gw_sa_crypto, alignment: UInt8, salt: UInt32
   ) throws {
@@ -49,6 +50,8 @@ import Wire
     let layout = try #require(test.gwSA(5000)).pointee
     #expect(layout.crypto == UInt8(crypto.rawValue) && layout.alignment == alignment)
     #expect(layout.salt == salt.littleEndian && layout.iv_length == UInt8(encryption.ivLength))
+    let isPlain = encryption == .aesGCM16 || encryption == .chacha20Poly1305
+    #expect((layout.flags & GW_SA_PLAIN.rawValue != 0) == isPlain)
   }
 
   @Test func refusalsLeaveNothingBehind() throws {
