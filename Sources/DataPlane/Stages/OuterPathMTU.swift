@@ -36,7 +36,9 @@ enum OuterPathMTU {
   private static func noteV6(_ w: WorkerPointer, _ packet: PacketPointer) {
     let icmp = UnsafeRawPointer(packet.pointee.ip) + Int(packet.pointee.payloadOffset)
     let length = Int(packet.pointee.length) &- Int(packet.pointee.payloadOffset)
-    guard length >= 8 &+ 40 &+ 8, icmp.big16(at: 0) == 0x0200, icmp.byte(at: 8) >> 4 == 6 else { return }
+    guard length >= 8 &+ 40 &+ 8, icmp.big16(at: 0) == 0x0200, icmp.byte(at: 8) >> 4 == 6,
+      hasChecksumV6(packet, icmp, length)
+    else { return }
     let quoted = icmp + 8
     let found = spi(quoted, at: 40, ipProtocol: quoted.byte(at: 6), available: length &- 48)
     guard let (spi, saProtocol) = found else { return }
@@ -46,6 +48,13 @@ enum OuterPathMTU {
       return
     }
     tell(w, sa, mtu: max(icmp.big32(at: 4), 1280))
+  }
+
+  private static func hasChecksumV6(_ packet: PacketPointer, _ icmp: UnsafeRawPointer, _ length: Int) -> Bool {
+    let ip = UnsafeRawPointer(packet.pointee.ip)
+    let source = IPv6Address(high: ip.big64(at: 8), low: ip.big64(at: 16))
+    let destination = IPv6Address(high: ip.big64(at: 24), low: ip.big64(at: 32))
+    return ICMPv6(icmp, length: length)?.isChecksumValid(source: source, destination: destination) == true
   }
 
   /// In network byte order, and the protocol it belongs to.
