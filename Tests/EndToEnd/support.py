@@ -11,7 +11,20 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "Deploy"))
 warnings.filterwarnings("ignore")
 logging.getLogger("scapy").setLevel(logging.ERROR)
 
+from lab.namespace import wait_for  # noqa: E402
 from lab.topology import TwoGateways  # noqa: E402
+
+
+def wait_for_xfrm_monitor(xfrm, text):
+    """Until an `ip xfrm monitor` of policies, which has said `text()`, has joined its groups: it tells of a policy then.
+    `xfrm` runs words as a command of `ip xfrm`."""
+    selector = "src 10.255.0.0/24 dst 10.255.1.0/24 dir out"
+
+    def is_heard():
+        xfrm(f"policy update {selector}")
+        return "10.255.0.0/24" in text()
+    wait_for(is_heard, 20, "ip xfrm monitor tells of a policy", interval=0.2)
+    xfrm(f"policy delete {selector}")
 
 
 class TimeLimit(Exception):

@@ -9,7 +9,7 @@ from keying import start_both
 from lab.gateway import program
 from lab.namespace import run, stop_process, wait_for
 from lab.topology import GW1, GW1_V6, GW2, GW2_V6, HOST1, HOST2, LAN1, LAN2, TwoGateways, ping
-from support import EndToEndTest
+from support import EndToEndTest, wait_for_xfrm_monitor
 
 ENDS = f"src {GW1} dst {GW2}"
 BACK = f"src {GW2} dst {GW1}"
@@ -289,12 +289,7 @@ class IPXfrmTest(EndToEndTest):
         def text():
             return " ".join(path.read_text(encoding="ascii").split())
 
-        def ready():
-            """It tells of what is added once it has joined its groups."""
-            self.ip("policy update src 10.255.0.0/24 dst 10.255.1.0/24 dir out")
-            return "10.255.0.0/24" in text()
-        wait_for(ready, 20, "ip xfrm monitor tells of a policy", interval=0.2)
-        self.ip("policy delete src 10.255.0.0/24 dst 10.255.1.0/24 dir out")
+        wait_for_xfrm_monitor(self.ip, text)
         return text
 
     def test_tunnel_by_hand(self):

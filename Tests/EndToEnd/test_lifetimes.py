@@ -8,7 +8,7 @@ import subprocess
 
 from lab.gateway import program
 from lab.namespace import stop_process, wait_for
-from support import EndToEndTest
+from support import EndToEndTest, wait_for_xfrm_monitor
 from test_differential import ENDS, HOSTS, SHA256, Cell, Direction, ScapyLab, Transform
 
 from scapy.layers.inet import IP, UDP
@@ -153,14 +153,8 @@ class Lifetimes(EndToEndTest):
             monitor = subprocess.Popen(["stdbuf", "-oL", "ip", "xfrm", "monitor", "expire", "policy"], stdout=output,
                                        stderr=subprocess.STDOUT,
                                        env=dict(os.environ, LD_PRELOAD=shim, GW_RUN_DIR=str(self.lab.gw.run_dir)))
-
-        def is_heard():
-            """It tells of a policy once it has joined its groups."""
-            selector = "src 10.255.0.0/24 dst 10.255.1.0/24 dir out"
-            self.lab.xfrm(["policy", "update", selector], ["policy", "delete", selector])
-            return "10.255.0.0/24" in path.read_text(encoding="ascii")
         try:
-            wait_for(is_heard, 20, "ip xfrm monitor tells of a policy", interval=0.2)
+            wait_for_xfrm_monitor(lambda words: self.lab.xfrm([words]), path.read_text)
             self.load(("packet-soft", 2), ("packet-hard", 4))
             self.assert_crosses("wan", self.send_out, 2)
             self.wait_events(self.away, "soft")

@@ -89,13 +89,11 @@ enum InboundStage {
         let destination = packet.pointee.key.destination_low
         if spi == lastSPI, let sa = last, destination == lastDestination {
           packet.pointee.sa = sa
-        } else if let sa = lookUpPlain(w, spi: spi, destination: destination) {
-          packet.pointee.sa = sa
+        } else {
+          guard let sa = lookUpPlain(w, packet, spi: spi) else { continue }
           last = sa
           lastSPI = spi
           lastDestination = destination
-        } else if lookUp(w, packet) == nil {
-          continue
         }
       } else if lookUp(w, packet) == nil {
         continue
@@ -106,33 +104,35 @@ enum InboundStage {
     return found
   }
 
-  /// Of ESP over IPv4. Nil: there is none.
+  /// As `lookUp`, for what `plainSPI` gave an SPI.
   @inline(__always)
   private static func lookUpPlain(
-    _ w: WorkerPointer, spi: UInt32, destination: UInt64
+    _ w: WorkerPointer, _ packet: PacketPointer, spi: UInt32
   ) -> UnsafeMutablePointer<gw_sa>? {
-    let sa = w.pointee.sad.lookup(
-      spi: spi, destination4: UInt32(truncatingIfNeeded: destination), saProtocol: ESP.ipProtocol)
-    if let sa { prefetch(sa) }
-    return sa
-  }
-
-  /// What is read of an SA before its packets are opened.
-  @inline(__always)
-  private static func prefetch(_ sa: UnsafeMutablePointer<gw_sa>) {
-    cdpdk_prefetch(UnsafeRawPointer(sa))
-    cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
+    let destination = UInt32(truncatingIfNeeded: packet.pointee.key.destination_low)
+    let sa = w.pointee.sad.lookup(spi: spi, destination4: destination, saProtocol: ESP.ipProtocol)
+    return take(w, packet, sa, packet.pointee.ip + IPv4Header.minimumLength)
   }
 
   /// Nil: the packet, which has no SA, went elsewhere.
   @inline(__always)
   private static func lookUp(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_sa>? {
     guard let header = ipsecHeader(w, packet) else { return nil }
-    guard let sa = find(w, packet, header) else {
+    return take(w, packet, find(w, packet, header), header)
+  }
+
+  /// Gives the packet the SA that was found for it.
+  @inline(__always)
+  private static func take(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ found: UnsafeMutablePointer<gw_sa>?,
+    _ header: UnsafeMutableRawPointer
+  ) -> UnsafeMutablePointer<gw_sa>? {
+    guard let sa = found else {
       if !EarlyESP.waits(w, packet, header) { w.enqueueForPolicy(packet) }
       return nil
     }
-    prefetch(sa)
+    cdpdk_prefetch(UnsafeRawPointer(sa))
+    cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
     if packet.pointee.depth > 0 { w.rememberLayer(packet) }
     packet.pointee.sa = sa
     return sa
@@ -340,11 +340,6 @@ enum InboundStage {
   private static func accept(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ first: Int, _ end: Int) {
     let packets = w.pointee.sealed.base + first
     let jobs = w.pointee.jobs + first
-    if end &- first == 1 {
-      let verdict = ReplayWindow.accept(sa, sequence: packets[0].pointee.sequence)
-      if verdict != .accepted { jobs.pointee.succeeded = verdict == .duplicate ? isDuplicate : isTooOld }
-      return
-    }
     ReplayWindow.accept(sa, count: end &- first) {
       packets[$0].pointee.sequence
     } refused: {

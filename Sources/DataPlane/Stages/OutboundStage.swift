@@ -339,9 +339,7 @@ extension UnsafeMutablePointer where Pointee == Worker {
   /// The largest packet that may leave towards the SA's far end.
   @inline(__always)
   func outerMTU(_ sa: UnsafeMutablePointer<gw_sa>, _ adjacency: UInt32) -> Int {
-    let mtu = pointee.adjacencies.adjacency(at: adjacency).pointee.mtu
-    let path = sa.pathMTUAtomic.pointee.load(ordering: .relaxed)
-    return Int(path != 0 && path < mtu ? path : mtu)
+    sa.pathMTU(linkMTU: pointee.adjacencies.adjacency(at: adjacency).pointee.mtu)
   }
 
   /// For outer IPv4 headers that may be fragmented (RFC 6864).

@@ -51,10 +51,9 @@ enum OuterPathMTU {
   }
 
   private static func hasChecksumV6(_ packet: PacketPointer, _ icmp: UnsafeRawPointer, _ length: Int) -> Bool {
-    let ip = UnsafeRawPointer(packet.pointee.ip)
-    let source = IPv6Address(high: ip.big64(at: 8), low: ip.big64(at: 16))
-    let destination = IPv6Address(high: ip.big64(at: 24), low: ip.big64(at: 32))
-    return ICMPv6(icmp, length: length)?.isChecksumValid(source: source, destination: destination) == true
+    let header = IPv6Header(checked: UnsafeRawPointer(packet.pointee.ip))
+    let message = ICMPv6(icmp, length: length)
+    return message?.isChecksumValid(source: header.source, destination: header.destination) == true
   }
 
   /// In network byte order, and the protocol it belongs to.

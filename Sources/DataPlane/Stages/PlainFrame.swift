@@ -15,7 +15,7 @@ struct PlainFrame {
   private static var headerLength: Int { 16 }
   private static var outerLength: Int { 20 }
   private static var ethernetLength: Int { 14 }
-  static var icvLength: Int { 16 }
+  private static var icvLength: Int { 16 }
   /// In `CryptoJob.index`, which is the port otherwise: the outer packet is too large for its link.
   static var isTooLarge: UInt16 { .max }
 
@@ -32,9 +32,7 @@ struct PlainFrame {
     self.sa = sa
     self.adjacency = adjacency
     session = sa.session(of: w)
-    let mtu = Int(adjacency.pointee.mtu)
-    let path = Int(sa.pathMTUAtomic.pointee.load(ordering: .relaxed))
-    limit = path != 0 && path < mtu ? path : mtu
+    limit = sa.pathMTU(linkMTU: adjacency.pointee.mtu)
     identification = w.pointee.identification
   }
 

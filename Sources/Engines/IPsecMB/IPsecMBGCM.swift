@@ -36,11 +36,7 @@ enum IPsecMBGCM {
           let ahead = jobs + (index &+ Lookahead.context)
           crypto_prefetch(ahead.pointee.text)
           if ahead.pointee.session != (ahead - 1).pointee.session {
-            var line = 0
-            while line < hotLines {
-              crypto_prefetch(ahead.pointee.session + line &* SessionMemory.line)
-              line &+= 1
-            }
+            Lookahead.prefetch(ahead.pointee.session, lines: hotLines)
           }
         }
         let job = jobs + index

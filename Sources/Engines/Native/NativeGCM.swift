@@ -29,11 +29,8 @@ enum NativeGCM {
     let ahead = jobs + (index &+ Lookahead.session)
     crypto_prefetch(ahead.pointee.text)
     guard ahead.pointee.session != (ahead - 1).pointee.session else { return }
-    var offset = 0
-    while offset < MemoryLayout<gcm_vaes_key>.size {
-      crypto_prefetch(ahead.pointee.session + offset)
-      offset &+= SessionMemory.line
-    }
+    let lines = (MemoryLayout<gcm_vaes_key>.size &+ SessionMemory.line &- 1) / SessionMemory.line
+    Lookahead.prefetch(ahead.pointee.session, lines: lines)
   }
 
   static let seal: CryptoBurst = { jobs, count in

@@ -59,6 +59,15 @@ enum Lookahead {
   static let context = 2
   /// Of GCM's contexts, which are the largest: mode, table of the hash key, round keys.
   static let contextLines = 15
+
+  @inline(__always)
+  static func prefetch(_ memory: UnsafeRawPointer, lines: Int) {
+    var line = 0
+    while line < lines {
+      crypto_prefetch(memory + line &* SessionMemory.line)
+      line &+= 1
+    }
+  }
 }
 
 extension UnsafeMutablePointer<CryptoJob> {
@@ -73,11 +82,7 @@ extension UnsafeMutablePointer<CryptoJob> {
       guard ahead.pointee.session != (ahead - 1).pointee.session else { return }
       let context = ahead.pointee.session.assumingMemoryBound(to: OpenSSLRecord.self).pointee.context
       guard let context else { return }
-      var line = 0
-      while line < Lookahead.contextLines {
-        crypto_prefetch(context + line &* SessionMemory.line)
-        line &+= 1
-      }
+      Lookahead.prefetch(context, lines: Lookahead.contextLines)
     }
   }
 }

@@ -30,6 +30,12 @@ extension UnsafeMutablePointer where Pointee == gw_sa {
   @inlinable @inline(__always) public var statusAtomic: Field<UInt32> { atomicField(self, 240) }
   /// Control writes: MTU of the outer path; 0: the port's.
   @inlinable @inline(__always) public var pathMTUAtomic: Field<UInt32> { atomicField(self, 244) }
+  /// The largest outer packet, over a link of this MTU.
+  @inlinable @inline(__always)
+  public func pathMTU(linkMTU: UInt32) -> Int {
+    let path = pathMTUAtomic.pointee.load(ordering: .relaxed)
+    return Int(path != 0 && path < linkMTU ? path : linkMTU)
+  }
   /// Outer IPv4 identification.
   @inlinable @inline(__always) public var ipidAtomic: Field<UInt32> { atomicField(self, 248) }
 }

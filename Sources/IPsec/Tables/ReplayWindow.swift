@@ -125,6 +125,11 @@ public enum ReplayWindow {
   public static func accept(
     _ sa: UnsafeMutablePointer<gw_sa>, count: Int, sequence: (Int) -> UInt64, refused: (Int, Verdict) -> Void
   ) {
+    if count == 1 {
+      let verdict = accept(sa, sequence: sequence(0))
+      if verdict != .accepted { refused(0, verdict) }
+      return
+    }
     let seen = sa.replayHighestAtomic.pointee.load(ordering: .relaxed)
     var highest = seen
     var i = 0
