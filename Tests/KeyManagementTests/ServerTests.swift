@@ -205,7 +205,7 @@ struct ServerTests {
     var dumped = 0
     took = clock.measure {
       _ = send(xfrm, XFRMProbe.message(.getSA, flags: [.request, .dump]) { _ in })
-      dump: while let datagram = receive(xfrm), !datagram.isEmpty {
+      dump: while let datagram = receive(xfrm, milliseconds: 20_000), !datagram.isEmpty {
         var parsed: [UInt16] = []
         datagram.withUnsafeBytes { bytes in
           var requests = NetlinkRequests(bytes)

@@ -98,7 +98,7 @@ struct XFRMSessionTests {
   }
 
   /// Two REPLAY_ESN_VAL after a MAPPING: the last counts.
-  @Test func lastDuplicateCounts() {
+  @Test func lastDuplicateCounts() throws {
     let probe = XFRMProbe()
     let replies = probe.request(.newSA) { builder in
       Charon.info(0xc000_0001, from: Charon.a, to: Charon.b, soft: (0, 0)).encode(into: &builder)
@@ -109,7 +109,7 @@ struct XFRMSessionTests {
     }
     #expect(netlinkError(replies.first) == 0)
     #expect(probe.store.records().first?.parameters.replayWindow == 64)
-    #expect(probe.store.records().first?.parameters.sequence == 1 << 32 | 1234)
+    #expect(try #require(probe.store.records().first).parameters.sequence == 1 << 32 | 1234)
   }
 
   @Test func upsertAndDuplicatePolicies() {
@@ -190,7 +190,7 @@ struct XFRMSessionTests {
     #expect(Array(replay[4..<8]) == [40, 0, 0, 0] && Array(replay[12..<16]) == [1, 0, 0, 0])
     #expect(netlinkError(probe.send(event(.newAE, flags: [.request, .acknowledge])).first) == EINVAL)
     #expect(netlinkError(probe.send(event(.newAE, flags: [.request, .acknowledge, .replace])).first) == 0)
-    #expect(probe.store.sas[id]?.sequence == 1 << 32 | 50)
+    #expect(try #require(probe.store.sas[id]).sequence == 1 << 32 | 50)
   }
 
   /// The kernel's bitmap: bit (sequence - 1) modulo the window.

@@ -206,6 +206,8 @@ typedef struct gw_spd_node {
 } gw_spd_node;
 _Static_assert(sizeof(gw_spd_node) == 128, "two lines");
 _Static_assert(offsetof(gw_spd_node, cell) == 24, "SPDNode");
+_Static_assert(offsetof(gw_spd_node, cell_count) == 120, "SPDNode");
+_Static_assert(offsetof(gw_spd_node, prioritised) == 124, "SPDNode");
 
 /* A source prefix with many cells, which stand in the table of cells: which destination lengths to ask it for. Behind it
  * for each length, by its bit, 32 bits: no cell of this length has a lower numeric priority. Control writes with

@@ -31,6 +31,15 @@ extension UnsafeMutablePointer where Pointee == gw_spd_node {
 
   // MARK: The writer's
 
+  // Each by a pointer of its own: `pointee.cell_count += 1` is a write access to the whole record, which readers read.
+  var cellCount: UnsafeMutablePointer<UInt32> { count(120) }
+  /// Policies with a priority.
+  var prioritised: UnsafeMutablePointer<UInt32> { count(124) }
+
+  private func count(_ offset: Int) -> UnsafeMutablePointer<UInt32> {
+    (UnsafeMutableRawPointer(self) + offset).assumingMemoryBound(to: UInt32.self)
+  }
+
   var length: UInt8 { Self.length(linkAtomic.pointee.load(ordering: .relaxed)) }
   var up: UnsafeMutablePointer<gw_spd_node>? { Self.up(linkAtomic.pointee.load(ordering: .relaxed)) }
   var fan: UnsafeMutablePointer<gw_spd_fan>? { SPDCells.fan(cellsAtomic.pointee.load(ordering: .relaxed)) }

@@ -64,7 +64,7 @@ final class SPDView<Key: PrefixKey> {
     let rank = policy.pointee.rank
     priorities.insert(rank, length: prefix.length)
     if rank < node.pointee.rank { node.rankAtomic.pointee.store(rank, ordering: .relaxed) }
-    if rank >> 63 == 0 { node.pointee.prioritised += 1 }
+    if rank >> 63 == 0 { node.prioritised.pointee += 1 }
     if let fan = node.fan { note(priorityOf: policy, fan) }
     guard let cell = find(policy, node) else { return addCell(policy, node) }
     // Of equal ranks the older one first.
@@ -81,7 +81,7 @@ final class SPDView<Key: PrefixKey> {
   }
 
   private func addCell(_ policy: Policy, _ node: Node) {
-    node.pointee.cell_count += 1
+    node.cellCount.pointee += 1
     guard node.fan == nil else { return addToFan(policy, node) }
     if let place = (0..<gw_spd_node.capacity).first(where: { node.cellAtomic($0).pointee.load(ordering: .relaxed) == 0 }
     ) {
@@ -177,8 +177,8 @@ final class SPDView<Key: PrefixKey> {
     }
     destinations.remove(Self.destination(policy))
     priorities.remove(policy.pointee.rank, length: prefix.length)
-    if policy.pointee.rank >> 63 == 0 { node.pointee.prioritised -= 1 }
-    if node.pointee.cell_count == 0 {
+    if policy.pointee.rank >> 63 == 0 { node.prioritised.pointee -= 1 }
+    if node.cellCount.pointee == 0 {
       drop(node)
     } else if policy.pointee.rank == node.pointee.rank {
       node.rankAtomic.pointee.store(rank(node), ordering: .relaxed)
@@ -187,7 +187,7 @@ final class SPDView<Key: PrefixKey> {
   }
 
   private func removeCell(_ policy: Policy, _ node: Node) -> (() -> Void)? {
-    node.pointee.cell_count -= 1
+    node.cellCount.pointee -= 1
     guard let fan = node.fan else {
       if let place = place(of: policy, node) { node.cellAtomic(place).pointee.store(0, ordering: .relaxed) }
       return nil
@@ -219,7 +219,7 @@ final class SPDView<Key: PrefixKey> {
   /// A bound for what is left: the best, or, for a node with many, less than that perhaps.
   private func rank(_ node: Node) -> UInt64 {
     guard node.fan == nil else {
-      return node.pointee.prioritised > 0 ? node.pointee.rank : SPDReader.Search<Key>.bound(source: node.length)
+      return node.prioritised.pointee > 0 ? node.pointee.rank : SPDReader.Search<Key>.bound(source: node.length)
     }
     return standing(node).map { $0.pointee.rank }.min() ?? .max
   }
