@@ -292,6 +292,17 @@ class ScapyLab(Lab):
                 return Ether(frame).payload
 
 
+def aged(packet):
+    """As a router leaves it."""
+    later = packet.__class__(bytes(packet))
+    if later.version == 4:
+        later.ttl -= 1
+        del later.chksum
+    else:
+        later.hlim -= 1
+    return bytes(later)
+
+
 class Differential(EndToEndTest):
     time_limit = 600
 
@@ -321,17 +332,6 @@ class Differential(EndToEndTest):
         packet = header / self.noise.choice(transports) / Raw(payload)
         return packet.__class__(bytes(packet))
 
-    @staticmethod
-    def aged(packet):
-        """As a router leaves it."""
-        aged = packet.copy()
-        if aged.version == 4:
-            aged.ttl -= 1
-            del aged.chksum
-        else:
-            aged.hlim -= 1
-        return bytes(aged.__class__(bytes(aged)))
-
     def check(self, cell):
         with self.subTest(str(cell), seed=self.seed):
             Differential.request += 1
@@ -349,7 +349,7 @@ class Differential(EndToEndTest):
         tunnel = cell.mode == "tunnel"
         near, far = HOSTS[cell.inner] if tunnel else ENDS[cell.outer]
         end = "lan" if tunnel else "host"
-        after = self.aged if tunnel else bytes
+        after = aged if tunnel else bytes
         for number, size in enumerate(self.sizes(), 1):
             packet = self.inner(cell.inner, near, far, size)
             self.lab.send(end, packet)

@@ -6,7 +6,7 @@ import random
 
 from lab.namespace import wait_for
 from support import EndToEndTest
-from test_differential import ENDS, HOSTS, NETS, SHA256, Cell, Direction, ScapyLab, Transform
+from test_differential import ENDS, HOSTS, NETS, SHA256, Cell, Direction, ScapyLab, Transform, aged
 
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
@@ -121,6 +121,19 @@ class Fragments(EndToEndTest):
                            [(0, 200), (400, None), (200, 392), (208, 400)]):
                 with self.subTest(places=places):
                     self.assert_refused("fragment_overlap", self.cut(family, esp, places))
+
+    def test_what_overlaps_inside_the_tunnel(self):
+        """Is in transit: each piece is opened and goes on as it is, for its end to refuse."""
+        for family in (4, 6):
+            near, far = HOSTS[family]
+            for place in [(0, 304), (296, 400), (296, 400), (8, 16), (392, None)]:
+                with self.subTest(family=family, place=place):
+                    piece, = self.cut(family, self.noise.randbytes(600), [place])
+                    piece.src, piece.dst = far, near
+                    inner = piece.__class__(bytes(piece))
+                    self.send([self.sides[family].seal(inner.copy(), next(self.sequence))])
+                    self.assertEqual(bytes(self.lab.receive("lan")), aged(inner))
+        self.assertEqual(self.moved(), {})
 
     def test_tiny(self):
         for family in (4, 6):

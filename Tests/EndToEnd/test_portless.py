@@ -5,7 +5,7 @@ import random
 
 from lab.namespace import wait_for
 from support import EndToEndTest
-from test_differential import ENDS, HOSTS, NETS, SHA256, Cell, Direction, ScapyLab, Transform
+from test_differential import ENDS, HOSTS, NETS, SHA256, Cell, Direction, ScapyLab, Transform, aged
 
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
@@ -28,20 +28,20 @@ class PortlessTest(EndToEndTest):
         (ours, theirs), (near, far) = ENDS[family], NETS[family]
         noise = random.Random(3)
         commands = [["policy", "flush"], ["state", "flush"]]
-        self.sas = {}
+        self.sas, self.ends = {}, {}
         for number, words in ((1, ["proto", "udp", "dport", "2000"]), (2, []))[:2 if wide else 1]:
             sa = Direction(Cell(NULL, family, family), 0x40000 + family * 16 + number, ours, theirs, noise)
-            self.sas[number] = sa.spi
+            self.sas[number], self.ends[number] = sa.spi, sa
             commands += [sa.xfrm(number),
                          ["policy", "add", "src", near, "dst", far, *words, "dir", "out", "priority", str(number), "tmpl",
                           "src", ours, "dst", theirs, "proto", "esp", "reqid", str(number), "mode", "tunnel"]]
         self.lab.xfrm(*commands)
 
-    def pieces(self, family):
-        """A datagram to port 2000 in two fragments: the first has the ports, and is not told apart for it."""
+    def pieces(self, family, places=((0, 304), (304, None))):
+        """A datagram to port 2000 in fragments: the first has the ports, and is not told apart for it."""
         near, far = HOSTS[family]
-        datagram = bytes(UDP(sport=9, dport=2000, len=8 + 600, chksum=1) / Raw(bytes(600)))
-        for start, end in ((0, 304), (304, None)):
+        datagram = bytes(UDP(sport=9, dport=2000, len=8 + 600, chksum=1) / Raw(random.Random(5).randbytes(600)))
+        for start, end in places:
             if family == 4:
                 yield IP(src=near, dst=far, proto=17, id=77, frag=start // 8, flags=int(end is not None)) / Raw(
                     datagram[start:end])
@@ -72,6 +72,16 @@ class PortlessMatch(PortlessTest):
                     for piece in self.pieces(family):
                         self.lab.send("lan", piece)
                         self.assertEqual(self.left(), self.sas.get(2))
+
+    def test_overlapping_pieces_go_as_they_are(self):
+        """In transit they are packets like any other, sealed one by one: what overlaps is for the end to refuse (RFC 5722)."""
+        for family in (4, 6):
+            self.load(family, wide=True)
+            places = [(0, 304), (296, 400), (296, 400), (8, 16), (392, None)]
+            for place, piece in zip(places, self.pieces(family, places)):
+                with self.subTest(family=family, place=place):
+                    self.lab.send("lan", piece)
+                    self.assertEqual(self.ends[2].open(self.lab.receive("wan")), aged(piece))
 
 
 class PortlessDrop(PortlessTest):
