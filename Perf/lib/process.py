@@ -2,11 +2,15 @@
 
 import contextlib
 import pathlib
+import signal
 import subprocess
 import sys
 import time
 
 NAME = pathlib.Path(sys.argv[0]).name
+
+# Ended by a signal it ends what it started: a poll-mode program left behind has a core for ever.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def note(text):
