@@ -17,14 +17,24 @@ public final class IPsecMBEngine: CryptoEngine {
   private let spare: Workers
   private var keying: UnsafeMutablePointer<IPsecMBWorker> { spare.all[0] }
 
+  /// Beside it the AVX code's, where the CPU has AVX2.
+  private let avx: Workers
+  private let choice: IPsecMBGCMCode.Choice
+  /// By length of key and direction; made when first asked for.
+  private let codes = Mutex<[IPsecMBGCMCode.Key: IPsecMBGCMCode]>([:])
+
   /// Nil where the library does not know the CPU.
-  public init?() {
+  public convenience init?() { self.init(.measured) }
+
+  init?(_ choice: IPsecMBGCMCode.Choice) {
     guard let keying = IPsecMBWorker.make(.automatic) else { return nil }
     spare = Workers(all: [keying])
+    avx = Workers(all: keying.pointee.isAVX2 ? [IPsecMBWorker.make(.avx)].compactMap { $0 } : [])
+    self.choice = choice
   }
 
   deinit {
-    IPsecMBWorker.release(keying)
+    for worker in spare.all + avx.all { IPsecMBWorker.release(worker) }
     for worker in workers.withLock({ $0.values.flatMap(\.all).map { Workers(all: [$0]) } }) {
       IPsecMBWorker.release(worker.all[0])
     }
@@ -49,47 +59,51 @@ public final class IPsecMBEngine: CryptoEngine {
     guard supports(transform) else { throw .unsupported("\(transform.encryption)") }
     switch (transform.encryption, transform.authentication) {
     case (.aesGCM16, _), (.aesGCM12, _), (.aesGCM8, _):
-      return gcm(transform, direction, direction == .seal ? IPsecMBGCM.seal : IPsecMBGCM.open)
+      return gcm(transform, direction)
     case (.aesGMAC, _):
-      return gcm(transform, direction, direction == .seal ? IPsecMBGCM.sealESP : IPsecMBGCM.openESP)
+      return gmac(transform, direction == .seal ? IPsecMBGCM.sealESP : IPsecMBGCM.openESP)
     case (_, .aesGMAC):
-      return gcm(transform, direction, direction == .seal ? IPsecMBGCM.sealAH : IPsecMBGCM.openAH)
+      return gmac(transform, direction == .seal ? IPsecMBGCM.sealAH : IPsecMBGCM.openAH)
     default:
       return try multiBuffer(transform, direction, workers)
     }
   }
 
-  /// One record for all workers: stride 0.
-  private func gcm(
-    _ transform: CryptoTransform, _ direction: CryptoDirection, _ burst: @escaping CryptoBurst
-  ) -> CryptoSession {
-    let offset = IPsecMBGCMRecord.keyOffset
-    let memory = SessionMemory(record: offset + ipsecmb_gcm_key_size, count: 1)
+  private func gcm(_ transform: CryptoTransform, _ direction: CryptoDirection) -> CryptoSession {
+    let key = transform.cipherKey
+    let code = code(key.count, direction)
+    var record = IPsecMBGCMRecord(icvLength: UInt32(transform.icvLength))
+    (record.run, record.runLong, record.longFrom) = (code?.run, code?.runLong, code?.longFrom ?? record.longFrom)
+    return session(record, key, code?.expand, direction == .seal ? IPsecMBGCM.seal : IPsecMBGCM.open)
+  }
+
+  private func code(_ keyLength: Int, _ direction: CryptoDirection) -> IPsecMBGCMCode? {
+    let key = IPsecMBGCMCode.Key(length: keyLength, direction: direction)
+    return codes.withLock { codes in
+      if codes[key] == nil { codes[key] = IPsecMBGCMCode(keying, avx.all.first, key, choice) }
+      return codes[key]
+    }
+  }
+
+  private func gmac(_ transform: CryptoTransform, _ burst: @escaping CryptoBurst) -> CryptoSession {
     let key = transform.encryption == .null ? transform.macKey : transform.cipherKey
     let manager = keying.pointee.manager.pointee
-    let isSeal = direction == .seal
     var record = IPsecMBGCMRecord(icvLength: UInt32(transform.icvLength))
-    let schedule = OpaquePointer(memory.base + offset)
-    switch key.count {
-    case 16:
-      manager.gcm128_pre(key.baseAddress, schedule)
-      record.run = isSeal ? manager.gcm128_enc : manager.gcm128_dec
-      record.start = manager.gmac128_init
-      record.update = manager.gmac128_update
-      record.finish = manager.gmac128_finalize
-    case 24:
-      manager.gcm192_pre(key.baseAddress, schedule)
-      record.run = isSeal ? manager.gcm192_enc : manager.gcm192_dec
-      record.start = manager.gmac192_init
-      record.update = manager.gmac192_update
-      record.finish = manager.gmac192_finalize
-    default:
-      manager.gcm256_pre(key.baseAddress, schedule)
-      record.run = isSeal ? manager.gcm256_enc : manager.gcm256_dec
-      record.start = manager.gmac256_init
-      record.update = manager.gmac256_update
-      record.finish = manager.gmac256_finalize
-    }
+    (record.start, record.update, record.finish) =
+      switch key.count {
+      case 16: (manager.gmac128_init, manager.gmac128_update, manager.gmac128_finalize)
+      case 24: (manager.gmac192_init, manager.gmac192_update, manager.gmac192_finalize)
+      default: (manager.gmac256_init, manager.gmac256_update, manager.gmac256_finalize)
+      }
+    return session(record, key, IPsecMBGCMFunctions(keying, key.count)?.expand, burst)
+  }
+
+  /// One record for all workers: stride 0.
+  private func session(
+    _ record: IPsecMBGCMRecord, _ key: UnsafeRawBufferPointer, _ expand: aes_gcm_pre_t?, _ burst: @escaping CryptoBurst
+  ) -> CryptoSession {
+    let memory = SessionMemory(record: IPsecMBGCMRecord.keyOffset + ipsecmb_gcm_key_size, count: 1)
+    expand?(key.baseAddress, OpaquePointer(memory.base + IPsecMBGCMRecord.keyOffset))
     memory.base.assumingMemoryBound(to: IPsecMBGCMRecord.self).initialize(to: record)
     return CryptoSession(
       burst: burst, base: memory.base, stride: 0, footprint: memory.footprint,

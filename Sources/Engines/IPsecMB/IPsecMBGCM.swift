@@ -3,13 +3,21 @@ import CIPsecMB
 
 /// GCM and GMAC through the library's direct functions: synchronous, stateless, so one record serves all workers.
 struct IPsecMBGCMRecord {
-  /// GCM: seals or opens with this key's length.
+  /// GCM: seals or opens with this key's length. As in `IPsecMBGCMCode`.
   var run: aes_gcm_enc_dec_t?
+  var runLong: aes_gcm_enc_dec_t?
+  var longFrom = InlineArray<8, UInt16>(repeating: .max)
   /// GMAC.
   var start: aes_gmac_init_t?
   var update: aes_gmac_update_t?
   var finish: aes_gmac_finalize_t?
   var icvLength: UInt32
+
+  /// For a text of `length` bytes.
+  @inline(__always)
+  func run(_ length: UInt32) -> aes_gcm_enc_dec_t? {
+    length >> 7 >= UInt32(longFrom[unchecked: Int(length >> 4 & 7)]) ? runLong : run
+  }
 
   /// `gcm_key_data` stands in the cache lines behind the record.
   static let keyOffset = SessionMemory.line
@@ -18,6 +26,9 @@ struct IPsecMBGCMRecord {
 enum IPsecMBGCM {
   /// The round keys and the powers of the hash key, as much as small packets touch.
   private static let hotLines = 7
+  /// Behind them the AVX code's own powers, which long texts may take.
+  private static let longLines = 2
+  private static let leastLong: UInt32 = 768
 
   @inline(__always)
   private static func eachJob(
@@ -37,6 +48,9 @@ enum IPsecMBGCM {
           crypto_prefetch(ahead.pointee.text)
           if ahead.pointee.session != (ahead - 1).pointee.session {
             Lookahead.prefetch(ahead.pointee.session, lines: hotLines)
+            if ahead.pointee.text_length >= leastLong {
+              Lookahead.prefetch(ahead.pointee.session + hotLines * SessionMemory.line, lines: longLines)
+            }
           }
         }
         let job = jobs + index
@@ -51,7 +65,7 @@ enum IPsecMBGCM {
 
   static let seal: CryptoBurst = { jobs, count in
     eachJob(jobs, count) { job, record, key, context, _ in
-      guard let run = record.pointee.run else { return false }
+      guard let run = record.pointee.run(job.pointee.text_length) else { return false }
       let text = job.pointee.text
       run(
         key, context, text, text, UInt64(job.pointee.text_length), crypto_job_nonce(job), crypto_job_aad(job),
@@ -62,7 +76,7 @@ enum IPsecMBGCM {
 
   static let open: CryptoBurst = { jobs, count in
     eachJob(jobs, count) { job, record, key, context, tag in
-      guard let run = record.pointee.run else { return false }
+      guard let run = record.pointee.run(job.pointee.text_length) else { return false }
       let text = job.pointee.text
       run(
         key, context, text, text, UInt64(job.pointee.text_length), crypto_job_nonce(job), crypto_job_aad(job),

@@ -17,6 +17,8 @@ struct IPsecMBWorker {
     /// Its SSE code, the only one that uses the SHA extensions where there is no AVX-512: SHA-256 takes half the time
     /// of AVX2's eight lanes.
     case shaExtensions
+    /// Its AVX code, for GCM beside AVX2's.
+    case avx
   }
 
   /// Whether `shaExtensions` is worth having beside `automatic`.
@@ -25,12 +27,15 @@ struct IPsecMBWorker {
     return isAVX && manager.pointee.features & UInt64(IMB_FEATURE_SHANI) != 0
   }
 
+  var isAVX2: Bool { IMB_ARCH(rawValue: manager.pointee.used_arch) == IMB_ARCH_AVX2 }
+
   /// Nil if the library finds no implementation for this CPU.
   static func make(_ code: Code) -> UnsafeMutablePointer<IPsecMBWorker>? {
     guard let manager = alloc_mb_mgr(0) else { return nil }
     switch code {
     case .automatic: init_mb_mgr_auto(manager, nil)
     case .shaExtensions: init_mb_mgr_sse(manager)
+    case .avx: init_mb_mgr_avx(manager)
     }
     guard imb_get_errno(manager) == 0, manager.pointee.submit_burst_nocheck != nil else {
       free_mb_mgr(manager)
