@@ -2,7 +2,7 @@ import CIPsecMB
 
 /// GCM for one length of key and one direction, in the code that the library picks for the CPU and, beside AVX2's, in
 /// its AVX code, which works in strides of eight blocks: texts that end little behind a whole stride take 4 to 7 % less
-/// from some length on, others more (AMD Zen 3). Where that is was measured, on the CPU that it runs on.
+/// from some length on, others more (AMD Zen 3). From which is measured, on the CPU that it runs on.
 struct IPsecMBGCMCode {
   /// Bytes: eight blocks of AES.
   static let stride = 128
