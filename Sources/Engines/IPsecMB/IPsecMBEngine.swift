@@ -59,23 +59,27 @@ public final class IPsecMBEngine: CryptoEngine {
     guard supports(transform) else { throw .unsupported("\(transform.encryption)") }
     switch (transform.encryption, transform.authentication) {
     case (.aesGCM16, _), (.aesGCM12, _), (.aesGCM8, _):
-      return gcm(transform, direction)
+      return try gcm(transform, direction)
     case (.aesGMAC, _):
-      return gmac(transform, direction == .seal ? IPsecMBGCM.sealESP : IPsecMBGCM.openESP)
+      return try gmac(transform, direction == .seal ? IPsecMBGCM.sealESP : IPsecMBGCM.openESP)
     case (_, .aesGMAC):
-      return gmac(transform, direction == .seal ? IPsecMBGCM.sealAH : IPsecMBGCM.openAH)
+      return try gmac(transform, direction == .seal ? IPsecMBGCM.sealAH : IPsecMBGCM.openAH)
     default:
       return try multiBuffer(transform, direction, workers)
     }
   }
 
-  private func gcm(_ transform: CryptoTransform, _ direction: CryptoDirection) -> CryptoSession {
+  private func gcm(
+    _ transform: CryptoTransform, _ direction: CryptoDirection
+  ) throws(CryptoEngineError) -> CryptoSession {
     let key = transform.cipherKey
-    let code = code(key.count, direction)
+    guard let code = code(key.count, direction) else { throw Self.lacksGCM }
     var record = IPsecMBGCMRecord(icvLength: UInt32(transform.icvLength))
-    (record.run, record.runLong, record.longFrom) = (code?.run, code?.runLong, code?.longFrom ?? record.longFrom)
-    return session(record, key, code?.expand, direction == .seal ? IPsecMBGCM.seal : IPsecMBGCM.open)
+    (record.run, record.runLong, record.longFrom) = (code.run, code.runLong, code.longFrom)
+    return session(record, key, code.expand, direction == .seal ? IPsecMBGCM.seal : IPsecMBGCM.open)
   }
+
+  private static let lacksGCM = CryptoEngineError.library("ipsec-mb has no GCM")
 
   private func code(_ keyLength: Int, _ direction: CryptoDirection) -> IPsecMBGCMCode? {
     let key = IPsecMBGCMCode.Key(length: keyLength, direction: direction)
@@ -85,8 +89,11 @@ public final class IPsecMBEngine: CryptoEngine {
     }
   }
 
-  private func gmac(_ transform: CryptoTransform, _ burst: @escaping CryptoBurst) -> CryptoSession {
+  private func gmac(
+    _ transform: CryptoTransform, _ burst: @escaping CryptoBurst
+  ) throws(CryptoEngineError) -> CryptoSession {
     let key = transform.encryption == .null ? transform.macKey : transform.cipherKey
+    guard let functions = IPsecMBGCMFunctions(keying, key.count) else { throw Self.lacksGCM }
     let manager = keying.pointee.manager.pointee
     var record = IPsecMBGCMRecord(icvLength: UInt32(transform.icvLength))
     (record.start, record.update, record.finish) =
@@ -95,15 +102,15 @@ public final class IPsecMBEngine: CryptoEngine {
       case 24: (manager.gmac192_init, manager.gmac192_update, manager.gmac192_finalize)
       default: (manager.gmac256_init, manager.gmac256_update, manager.gmac256_finalize)
       }
-    return session(record, key, IPsecMBGCMFunctions(keying, key.count)?.expand, burst)
+    return session(record, key, functions.expand, burst)
   }
 
   /// One record for all workers: stride 0.
   private func session(
-    _ record: IPsecMBGCMRecord, _ key: UnsafeRawBufferPointer, _ expand: aes_gcm_pre_t?, _ burst: @escaping CryptoBurst
+    _ record: IPsecMBGCMRecord, _ key: UnsafeRawBufferPointer, _ expand: aes_gcm_pre_t, _ burst: @escaping CryptoBurst
   ) -> CryptoSession {
     let memory = SessionMemory(record: IPsecMBGCMRecord.keyOffset + ipsecmb_gcm_key_size, count: 1)
-    expand?(key.baseAddress, OpaquePointer(memory.base + IPsecMBGCMRecord.keyOffset))
+    expand(key.baseAddress, OpaquePointer(memory.base + IPsecMBGCMRecord.keyOffset))
     memory.base.assumingMemoryBound(to: IPsecMBGCMRecord.self).initialize(to: record)
     return CryptoSession(
       burst: burst, base: memory.base, stride: 0, footprint: memory.footprint,

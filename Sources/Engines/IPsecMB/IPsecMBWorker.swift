@@ -23,11 +23,13 @@ struct IPsecMBWorker {
 
   /// Whether `shaExtensions` is worth having beside `automatic`.
   var hasSHAExtensionsUnused: Bool {
-    let isAVX = [IMB_ARCH_AVX, IMB_ARCH_AVX2].contains(IMB_ARCH(rawValue: manager.pointee.used_arch))
+    let isAVX = [IMB_ARCH_AVX, IMB_ARCH_AVX2].contains(architecture)
     return isAVX && manager.pointee.features & UInt64(IMB_FEATURE_SHANI) != 0
   }
 
-  var isAVX2: Bool { IMB_ARCH(rawValue: manager.pointee.used_arch) == IMB_ARCH_AVX2 }
+  var isAVX2: Bool { architecture == IMB_ARCH_AVX2 }
+
+  private var architecture: IMB_ARCH { IMB_ARCH(rawValue: manager.pointee.used_arch) }
 
   /// Nil if the library finds no implementation for this CPU.
   static func make(_ code: Code) -> UnsafeMutablePointer<IPsecMBWorker>? {
