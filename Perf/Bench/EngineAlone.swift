@@ -1,42 +1,56 @@
 import CCrypto
+import CDPDK
 import Engines
 import Foundation
 
-/// The floor: the engine on bursts of 32 packets that lie apart, and nothing else.
+/// The floor: the engine on bursts of 32 packets that lie apart, and nothing else; on the worker's core, and in samples as
+/// long and as many as the path's, so that one can be taken from the other.
 enum EngineAlone {
   private static let packets = 1024
-  private static let stride = 2304
+  private static let spacing = 2304
 
-  /// Nanoseconds a packet, the fastest of many passes over all packets.
+  private static let sampleNanoseconds = 40_000_000 as UInt64
+
+  /// Nanoseconds a packet, of the fastest sample.
   static func measure(_ testCase: Case) throws -> Double {
     guard testCase.algorithm != .forward else { return 0 }
     let engine = try Rig.engine(testCase)
     let transform = testCase.algorithm.transform(0)
     let session = try engine.makeSession(transform, direction: testCase.isInbound ? .open : .seal, workers: 1)
     defer { session.destroy() }
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: packets * stride, alignment: 64)
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: packets * spacing, alignment: 64)
     let jobs = UnsafeMutablePointer<CryptoJob>.allocate(capacity: packets)
     defer {
       memory.deallocate()
       jobs.deallocate()
     }
-    memory.initializeMemory(as: UInt8.self, repeating: 1, count: packets * stride)
+    memory.initializeMemory(as: UInt8.self, repeating: 1, count: packets * spacing)
     UnsafeMutableRawPointer(jobs).initializeMemory(
       as: UInt8.self, repeating: 0, count: packets * MemoryLayout<CryptoJob>.stride)
     for (index, length) in testCase.size.lengths(packets).prefix(packets).enumerated() {
-      fill(jobs + index, memory + index * stride, length, transform, session)
+      fill(jobs + index, memory + index * spacing, length, transform, session)
     }
-    var best = Double.infinity
-    for _ in 0..<400 {
-      let start = DispatchTime.now().uptimeNanoseconds
-      var first = 0
-      while first < packets {
-        session.burst(jobs + first, 32)
-        first += 32
-      }
-      best = min(best, Double(DispatchTime.now().uptimeNanoseconds - start) / Double(packets))
+    pin(to: testCase.core)
+    return (0..<testCase.samples).map { _ in sample(session.burst, jobs) }.min() ?? .infinity
+  }
+
+  /// The calling thread.
+  private static func pin(to core: Int) {
+    var words = [UInt64](repeating: 0, count: 16)
+    words[core / 64] |= 1 << (core % 64)
+    cdpdk_affinity_set(words, Int32(words.count))
+  }
+
+  private static func sample(_ burst: CryptoBurst, _ jobs: UnsafeMutablePointer<CryptoJob>) -> Double {
+    let start = DispatchTime.now().uptimeNanoseconds
+    var passed: UInt64 = 0
+    var done = 0
+    while passed < sampleNanoseconds {
+      for first in stride(from: 0, to: packets, by: 32) { burst(jobs + first, 32) }
+      done += packets
+      passed = DispatchTime.now().uptimeNanoseconds - start
     }
-    return best
+    return Double(passed) / Double(done)
   }
 
   private static func fill(

@@ -29,15 +29,34 @@ public enum NodeMemory {
     return numa_bitmask_equal(allowed, now) != 0
   }
 
+  /// From this size on memory lies in huge pages, if the system has them to give: tables that are read at random take a
+  /// TLB entry for each page otherwise.
+  private static let hugePage = 1 << 21
+
   /// Freed with `free`. Never nil: traps when the machine is out of memory.
   public static func allocate(byteCount: Int, node: Int) -> UnsafeMutableRawPointer {
     precondition(byteCount > 0)
-    if hasNUMA, node >= 0, node < nodes, let memory = numa_alloc_onnode(byteCount, Int32(node)) { return memory }
+    let memory = byteCount < hugePage ? map(byteCount) : mapAligned(byteCount)
+    if byteCount >= hugePage { madvise(memory, byteCount, MADV_HUGEPAGE) }
+    if hasNUMA, node >= 0, node < nodes { numa_tonode_memory(memory, byteCount, Int32(node)) }
+    return memory
+  }
+
+  private static func map(_ byteCount: Int) -> UnsafeMutableRawPointer {
     let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let memory, memory != MAP_FAILED else { preconditionFailure("out of memory: \(byteCount) bytes") }
     return memory
   }
 
-  /// numa_free is munmap too.
+  /// More than is needed, and what lies before the first huge page and behind the last byte given back.
+  private static func mapAligned(_ byteCount: Int) -> UnsafeMutableRawPointer {
+    let pages = (byteCount + 4095) & ~4095
+    let start = map(pages + hugePage)
+    let memory = start.alignedUp(toMultipleOf: hugePage)
+    if memory > start { munmap(start, memory - start) }
+    if memory - start < hugePage { munmap(memory + pages, hugePage - (memory - start)) }
+    return memory
+  }
+
   public static func free(_ memory: UnsafeMutableRawPointer, byteCount: Int) { munmap(memory, byteCount) }
 }

@@ -31,8 +31,8 @@ public struct DataPlaneConfiguration: Sendable {
   /// The most packets a worker takes at once, 32...256.
   public var burst = 32
   public var sleepsWhenIdle = false
-  /// Entries of each worker's flow cache.
-  public var flows = 16384
+  /// Entries of each worker's flow cache; 64 bytes each, so these are one huge page.
+  public var flows = 32768
   /// Slots for the counters of SAs and policies (`DatabaseLimits.counterSlots`).
   public var counterSlots: Int
   /// Packets kept for one neighbour, and for all, while it is resolved.

@@ -1,17 +1,59 @@
 import CLayout
+import IPsec
 import Wire
+
+/// What a packet was parsed to and is sorted by, beside its record: in registers, for what was stored a moment ago is slow
+/// to load.
+struct ParsedFlow {
+  var header: PacketHeader
+  /// The address words and the last eight bytes of the key; of IPv6, the low ones.
+  var source: UInt64 = 0
+  var destination: UInt64 = 0
+  var rest: UInt64 = 0
+
+  @inline(__always)
+  init(unparsed header: PacketHeader) { self.header = header }
+
+  /// Of a packet that is parsed.
+  @inline(__always)
+  init(_ packet: PacketPointer) {
+    header = packet.header
+    source = packet.pointee.key.source_low
+    destination = packet.pointee.key.destination_low
+    rest = FlowCache.rest(&packet.pointee.key)
+  }
+
+  var ipProtocol: UInt8 {
+    @inline(__always) get { UInt8(truncatingIfNeeded: rest >> 32) }
+  }
+  var destinationPort: UInt16 {
+    @inline(__always) get { UInt16(truncatingIfNeeded: rest >> 16) }
+  }
+}
 
 /// IP headers into `Packet` fields and the flow key. No trap on any input; `Packet.length` bytes are there.
 enum IPParser {
   /// Nil, or why the packet is refused.
   @inline(__always)
   static func ipv4(_ packet: PacketPointer) -> DropReason? {
-    let ip = UnsafeRawPointer(packet.pointee.ip)
-    let length = Int(packet.pointee.length)
+    var flow = ParsedFlow(unparsed: packet.header)
+    return ipv4(packet, packet.pointee.ip, length: Int(packet.pointee.length), &flow)
+  }
+
+  /// With the fields that it needs in the caller's hands: `flow` has the header so far.
+  @inline(__always)
+  static func ipv4(
+    _ packet: PacketPointer, _ start: UnsafeMutableRawPointer, length: Int, _ flow: inout ParsedFlow
+  ) -> DropReason? {
     guard length >= IPv4Header.minimumLength else { return .ipTruncated }
+    let ip = UnsafeRawPointer(start)
     let first = ip.byte(at: 0)
-    guard first == 0x45 else { return ipv4WithOptions(packet, first: first) }
-    return ipv4(packet, headerLength: 20)
+    guard first == 0x45 else {
+      let reason = ipv4WithOptions(packet, first: first)
+      flow = ParsedFlow(packet)
+      return reason
+    }
+    return ipv4(packet, ip, length: length, headerLength: 20, &flow)
   }
 
   @inline(never)
@@ -21,14 +63,17 @@ enum IPParser {
     guard headerLength >= 20, headerLength <= Int(packet.pointee.length) else { return .ipHeaderLength }
     // Source routes would let the sender choose the way around the policy (RFC 7126 4.3).
     if hasSourceRoute(UnsafeRawPointer(packet.pointee.ip), headerLength: headerLength) { return .ipSourceRoute }
-    return ipv4(packet, headerLength: headerLength)
+    var flow = ParsedFlow(unparsed: packet.header)
+    return ipv4(
+      packet, UnsafeRawPointer(packet.pointee.ip), length: Int(packet.pointee.length), headerLength: headerLength, &flow)
   }
 
   @inline(__always)
-  private static func ipv4(_ packet: PacketPointer, headerLength: Int) -> DropReason? {
-    let ip = UnsafeRawPointer(packet.pointee.ip)
+  private static func ipv4(
+    _ packet: PacketPointer, _ ip: UnsafeRawPointer, length: Int, headerLength: Int, _ flow: inout ParsedFlow
+  ) -> DropReason? {
     let total = Int(ip.big16(at: 2))
-    guard total >= headerLength, total <= Int(packet.pointee.length) else { return .ipTotalLength }
+    guard total >= headerLength, total <= length else { return .ipTotalLength }
     let isRight =
       headerLength == 20
       ? IPv4Header.isShortChecksumValid(ip) : InternetChecksum.of(ip, count: headerLength) == 0
@@ -36,38 +81,36 @@ enum IPParser {
     let number = ip.byte(at: 9)
     let fragment = ip.big16(at: 6)
     packet.pointee.length = Int32(truncatingIfNeeded: total)
-    var header = packet.header
-    header.parsed(payloadOffset: headerLength, ipProtocol: number, version: 4)
-    packet.header = header
+    flow.header.parsed(payloadOffset: headerLength, ipProtocol: number, version: 4)
+    packet.header = flow.header
     packet.marks = PacketMarks.word(
       isFragment: fragment & 0x3fff != 0, trafficClass: ip.byte(at: 1), dontFragment: fragment & 0x4000 != 0)
     packet.pointee.key.source_high = 0
     packet.pointee.key.destination_high = 0
-    packet.pointee.key.source_low = UInt64(ip.big32(at: 12))
-    packet.pointee.key.destination_low = UInt64(ip.big32(at: 16))
-    setPorts(
-      packet, header, ip + headerLength, length: total &- headerLength, isFragment: fragment & 0x3fff != 0,
+    (flow.source, flow.destination) = (UInt64(ip.big32(at: 12)), UInt64(ip.big32(at: 16)))
+    packet.pointee.key.source_low = flow.source
+    packet.pointee.key.destination_low = flow.destination
+    flow.rest = rest(
+      flow.header, ip + headerLength, length: total &- headerLength, isFragment: fragment & 0x3fff != 0,
       number: number, family: 2)
+    setRest(packet, flow.rest)
     return nil
   }
 
-  /// Ports of a whole packet. All fragments of a datagram, the first too, are looked up without ports, so that they take
-  /// one way (RFC 4301 7.1: policies with ports do not match them).
+  /// The key's last eight bytes, with the ports of a whole packet. All fragments of a datagram, the first too, are looked
+  /// up without ports, so that they take one way (RFC 4301 7.1: policies with ports do not match them).
   @inline(__always)
-  private static func setPorts(
-    _ packet: PacketPointer, _ header: PacketHeader, _ payload: UnsafeRawPointer, length: Int, isFragment: Bool,
-    number: UInt8, family: UInt64
-  ) {
+  private static func rest(
+    _ header: PacketHeader, _ payload: UnsafeRawPointer, length: Int, isFragment: Bool, number: UInt8, family: UInt64
+  ) -> UInt64 {
     let rest = UInt64(number) << 32 | family << 40 | header.origin << 56
-    if number == IPProtocol.esp {
-      setRest(packet, rest | opaque)
-    } else if (number == IPProtocol.tcp || number == IPProtocol.udp) && length >= 4 && !isFragment {
+    if number == IPProtocol.esp { return rest | opaque }
+    if (number == IPProtocol.tcp || number == IPProtocol.udp) && length >= 4 && !isFragment {
       // (source, destination) as they lie in the packet; each in host order, the source in the low half.
       let ports = payload.loadUnaligned(as: UInt32.self).byteSwapped
-      setRest(packet, rest | UInt64(ports << 16 | ports >> 16))
-    } else {
-      setUnusualPorts(packet, rest, payload, length: length, isFragment: isFragment, number: number)
+      return rest | UInt64(ports << 16 | ports >> 16)
     }
+    return rest | unusualPorts(payload, length: length, isFragment: isFragment, number: number)
   }
 
   /// `gw_flow_key.opaque_ports`, in its last eight bytes.
@@ -80,15 +123,12 @@ enum IPParser {
   }
 
   @inline(never)
-  private static func setUnusualPorts(
-    _ packet: PacketPointer, _ rest: UInt64, _ payload: UnsafeRawPointer, length: Int, isFragment: Bool, number: UInt8
-  ) {
+  private static func unusualPorts(
+    _ payload: UnsafeRawPointer, length: Int, isFragment: Bool, number: UInt8
+  ) -> UInt64 {
     let ports = isFragment ? nil : TransportPorts(ipProtocol: number, payload, length: length)
-    guard let ports else {
-      setRest(packet, rest | opaque)
-      return
-    }
-    setRest(packet, rest | UInt64(ports.source) | UInt64(ports.destination) << 16)
+    guard let ports else { return opaque }
+    return UInt64(ports.source) | UInt64(ports.destination) << 16
   }
 
   /// Loose and strict source route options (131, 137).
@@ -134,9 +174,10 @@ enum IPParser {
     packet.pointee.key.source_low = ip.big64(at: 16)
     packet.pointee.key.destination_high = ip.big64(at: 24)
     packet.pointee.key.destination_low = ip.big64(at: 32)
-    setPorts(
-      packet, fields, ip + Int(walk.upperOffset), length: header.totalLength &- Int(walk.upperOffset),
+    let rest = rest(
+      fields, ip + Int(walk.upperOffset), length: header.totalLength &- Int(walk.upperOffset),
       isFragment: walk.isFragment, number: walk.upperProtocol, family: 10)
+    setRest(packet, rest)
     return nil
   }
 }

@@ -99,6 +99,11 @@ struct PacketMarks {
   static func word(isFragment: Bool, trafficClass: UInt8, dontFragment: Bool) -> UInt32 {
     (isFragment ? 1 : 0) | UInt32(trafficClass) << 16 | (dontFragment ? 1 << 24 : 0)
   }
+  /// `dontFragment`: 1 or 0.
+  @inline(__always)
+  static func word(trafficClass: UInt8, dontFragment: UInt32) -> UInt32 {
+    UInt32(trafficClass) << 16 | dontFragment << 24
+  }
   @inline(__always)
   static func trafficClass(_ word: UInt32) -> UInt8 { UInt8(truncatingIfNeeded: word >> 16) }
   /// 1 or 0.

@@ -46,9 +46,12 @@ struct WorkerPort {
   var hasHost: Bool
   /// The six octets of its address as the low bits of a word loaded from a frame.
   var mac: UInt64
-  /// Frames that wait for `flush`; `Worker.txCapacity` of them.
+  /// Frames that wait for `flush`, fewer than `Worker.txCapacity` of them; behind them there is room for all
+  /// of the worker's packets.
   var tx: UnsafeMutablePointer<Mbuf?>
-  var txCount: Int
+  var txCount = 0
+  /// Of those frames.
+  var txBytes = 0
   /// Without a TX queue of its own, the worker hands frames to the one that has; that one drains this ring.
   var handoff: OpaquePointer?
   /// To the host thread.
@@ -62,6 +65,13 @@ struct WorkerPort {
 
   /// The queue has been full for some rounds.
   var isSaturated: Bool { fullBursts >= 8 }
+
+  /// Frames that were put behind those that wait.
+  @inline(__always)
+  mutating func add(_ frames: Int, bytes: Int) {
+    txCount &+= frames
+    txBytes &+= bytes
+  }
 
   func count(_ index: PortCounters.Index, _ n: Int) { (counters + index.rawValue).add(n) }
 
@@ -143,6 +153,11 @@ public struct Worker {
 
   /// The numbers of the SA that sealed last, which another worker may be sealing for too. Only ever prefetched.
   var lastNumbers: UnsafeRawPointer?
+
+  /// The policy that the last burst's packets to protect had, and how many packets of `outbound`, all there were, have
+  /// it too; 0: not all.
+  var usualPolicy: UnsafeMutablePointer<gw_policy>?
+  var usualCount = 0
 
   /// For protocols other than a single ESP tunnel.
   let scratch: ProtocolScratch

@@ -32,8 +32,9 @@ enum WorkerLoop {
   static func run(_ w: WorkerPointer, _ quiescence: QuiescentReader, sleepsWhenIdle: Bool) {
     quiescence.online()
     var idle = 0
+    // One reading of the clock a round: where one ends, the next begins.
+    var start = cdpdk_cycles()
     while !w.pointee.shared.pointee.stop.load(ordering: .relaxed) {
-      let start = cdpdk_cycles()
       let work = round(w, start)
       quiescence.report()
       let end = cdpdk_cycles()
@@ -50,8 +51,14 @@ enum WorkerLoop {
       } else {
         idle &+= 1
         if idle == idleRounds { w.setOffering(true) }
-        if sleepsWhenIdle { rest(w, quiescence, idle) }
+        if sleepsWhenIdle {
+          rest(w, quiescence, idle)
+          // Not the nap.
+          start = cdpdk_cycles()
+          continue
+        }
       }
+      start = end
     }
     w.setOffering(false)
     TransmitStage.flushAll(w)

@@ -73,7 +73,7 @@ final class WorkerMemory: @unchecked Sendable {
     let pool = try context.pools.pool(socket: context.ports.first?.socket ?? -1)
     worker.initialize(
       to: Worker(
-        id: id, burst: burst, shared: context.shared, ports: Self.makePorts(id, context),
+        id: id, burst: burst, shared: context.shared, ports: Self.makePorts(id, context, packets: capacity),
         portCount: context.ports.count,
         received: memory(Mbuf?.self, max(burst, HandoffMemory.burst)), packets: memory(Packet.self, capacity),
         jobs: memory(CryptoJob.self, capacity), freed: memory(Mbuf?.self, Worker.txCapacity),
@@ -103,17 +103,20 @@ final class WorkerMemory: @unchecked Sendable {
         identification: UInt16.random(in: 0...UInt16.max)))
   }
 
-  private static func makePorts(_ id: Int, _ context: Context) -> UnsafeMutablePointer<WorkerPort> {
+  private static func makePorts(
+    _ id: Int, _ context: Context, packets: Int
+  ) -> UnsafeMutablePointer<WorkerPort> {
     let ports = UnsafeMutablePointer<WorkerPort>.allocate(capacity: context.ports.count)
     for (index, port) in context.ports.enumerated() {
-      let tx = UnsafeMutablePointer<Mbuf?>.allocate(capacity: Worker.txCapacity)
-      tx.initialize(repeating: nil, count: Worker.txCapacity)
+      let room = Worker.txCapacity + packets
+      let tx = UnsafeMutablePointer<Mbuf?>.allocate(capacity: room)
+      tx.initialize(repeating: nil, count: room)
       let octets = port.macAddress.rawValue << 16
       (ports + index).initialize(
         to: WorkerPort(
           id: port.id, rxQueue: context.plan.rx[index][id] ?? 0, hasRx: context.plan.rx[index][id] != nil,
           txQueue: context.plan.tx[index][id] ?? 0, hasTx: context.plan.tx[index][id] != nil,
-          hasHost: context.configuration.ports[index].hasHost, mac: octets.byteSwapped, tx: tx, txCount: 0,
+          hasHost: context.configuration.ports[index].hasHost, mac: octets.byteSwapped, tx: tx,
           handoff: context.handoffs[index]?.base, hostRing: context.host.ring(fromPort: index)?.base,
           counters: CounterBlock(count: 8).base,
           burst: UInt16(min(context.configuration.burst, Int(WorkerPort.smallestBurst)))))

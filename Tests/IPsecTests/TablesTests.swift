@@ -465,6 +465,38 @@ import Wire
     #expect(cache.lookup(&keys[0], hash: 0, generation: 1)?.pointee.adjacency == 3)
   }
 
+  /// Three flows of one set: the third goes to its other set, so that none puts another out for ever.
+  @Test func aFullSetHasASecondOne() {
+    let cache = FlowCache(flows: 64)
+    defer { cache.deallocate() }
+    var keys = (1...4).map { Sample.key(Sample.v4($0), Sample.v4(9)) }
+    for (i, far) in [1, 2, 3, 3].enumerated() {
+      let hash = UInt64(far) << 32 | 7
+      cache.insert(&keys[i], hash: hash, generation: 1, policy: nil, adjacency: UInt32(i))
+    }
+    for (i, far) in [1, 2, 3, 3].enumerated() {
+      let hash = UInt64(far) << 32 | 7
+      #expect(cache.lookup(&keys[i], hash: hash, generation: 1)?.pointee.adjacency == UInt32(i))
+      #expect(cache.lookup(&keys[i], hash: hash, generation: 2) == nil)
+    }
+    // Decided anew, it keeps its place.
+    cache.insert(&keys[3], hash: 3 << 32 | 7, generation: 2, policy: nil, adjacency: 9)
+    #expect(cache.lookup(&keys[3], hash: 3 << 32 | 7, generation: 2)?.pointee.adjacency == 9)
+  }
+
+  /// A quarter of the cache full: of the hundred and more that would not fit if there were one set for each, few are lost.
+  @Test func aQuarterIsNotTooFull() {
+    let cache = FlowCache(flows: 16384)
+    defer { cache.deallocate() }
+    var random = SeededGenerator()
+    var keys = (0..<4000).map { _ in
+      Sample.key(Sample.v4(.random(in: 1 ... .max, using: &random)), Sample.v4(9), sourcePort: 1)
+    }
+    for i in keys.indices { cache.insert(&keys[i], hash: FlowCache.hash(&keys[i]), generation: 1, policy: nil) }
+    let lost = keys.indices.count { cache.lookup(&keys[$0], hash: FlowCache.hash(&keys[$0]), generation: 1) == nil }
+    #expect(lost < 40, "seed \(random.seed)")
+  }
+
   /// A generation of 0 finds nothing in a fresh cache.
   @Test func startsEmpty() {
     let cache = FlowCache(flows: 16)

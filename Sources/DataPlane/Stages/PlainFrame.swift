@@ -22,6 +22,9 @@ struct PlainFrame {
   private let sa: UnsafeMutablePointer<gw_sa>
   private let adjacency: UnsafePointer<Adjacency>
   private let session: UnsafeMutableRawPointer
+  /// What the outer header takes over of a packet's marks, and what it has of its own: bits as in `PacketMarks`.
+  private let copiedMarks: UInt32
+  private let ownMarks: UInt32
   /// The largest packet that goes through the tunnel whole, with all that is put around it.
   let limit: Int
   /// The last identification of an outer header without DF.
@@ -34,6 +37,10 @@ struct PlainFrame {
     session = sa.session(of: w)
     limit = sa.pathMTU(linkMTU: adjacency.pointee.mtu)
     identification = w.pointee.identification
+    let flags = sa.pointee.flags
+    let (setsDF, copiesDF) = (flags / GW_SA_DF_SET.rawValue & 1, flags / GW_SA_DF_COPY.rawValue & 1)
+    copiedMarks = PacketMarks.word(trafficClass: OuterHeader.copiedClass(flags), dontFragment: copiesDF)
+    ownMarks = PacketMarks.word(trafficClass: 0, dontFragment: setsDF)
   }
 
   /// Whether the packet goes through whole, and its buffer has room around it.
@@ -46,9 +53,40 @@ struct PlainFrame {
       && room &+ grown <= Int(mbuf.pointee.buf_len)
   }
 
-  /// Headers before a packet that fits and the trailer behind it, in place, and its job.
+  /// Headers before a packet that is simple and the trailer behind it, in place, and its job. Returns the bytes of the
+  /// frame.
   @inline(__always)
-  mutating func write(_ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64) {
+  mutating func write(_ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64) -> Int {
+    // The outer packet is no larger than `isSimple` has found it to grow at most, and that goes through the link.
+    frame(packet, job, writeESP(packet, job, number: number))
+  }
+
+  /// The same for a packet that has room around it: what is too large for its link is fragmented behind the engine.
+  mutating func writeAny(_ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64) {
+    let outer = writeESP(packet, job, number: number)
+    if outer.length <= Int(adjacency.pointee.mtu) {
+      _ = frame(packet, job, outer)
+    } else {
+      packet.pointee.ip = outer.start
+      packet.pointee.length = Int32(truncatingIfNeeded: outer.length)
+      packet.pointee.version = 4
+      packet.pointee.dontFragment = outer.isWhole
+      job.pointee.index = Self.isTooLarge
+    }
+  }
+
+  /// An outer packet.
+  private struct Outer {
+    let start: UnsafeMutableRawPointer
+    let length: Int
+    let isWhole: Bool
+  }
+
+  /// All but the Ethernet header.
+  @inline(__always)
+  private mutating func writeESP(
+    _ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64
+  ) -> Outer {
     let length = Int(packet.pointee.length)
     let text = packet.pointee.ip
     let alignmentMask = Int(sa.pointee.alignment) &- 1
@@ -72,32 +110,29 @@ struct PlainFrame {
     job.pointee.nonce = (UInt64(sa.pointee.salt) | iv << 32, iv >> 32)
 
     let total = textLength &+ (Self.outerLength &+ Self.headerLength &+ Self.icvLength)
-    let isWhole = writeOuter(packet, at: esp - Self.outerLength, length: total)
-    if total <= Int(adjacency.pointee.mtu) {
-      let mbuf = packet.pointee.mbuf
-      let frame = esp - (Self.outerLength &+ Self.ethernetLength)
-      adjacency.pointee.writeEthernetHeader(to: frame)
-      mbuf.pointee.data_off = UInt16(truncatingIfNeeded: frame - mbuf.pointee.buf_addr.unsafelyUnwrapped)
-      mbuf.setLength(total &+ Self.ethernetLength)
-      job.pointee.index = adjacency.pointee.port
-    } else {
-      packet.pointee.ip = esp - Self.outerLength
-      packet.pointee.length = Int32(truncatingIfNeeded: total)
-      packet.pointee.version = 4
-      packet.pointee.dontFragment = isWhole != 0
-      job.pointee.index = Self.isTooLarge
-    }
+    let start = esp - Self.outerLength
+    let isWhole = writeOuter(packet, at: start, length: total)
+    return Outer(start: start, length: total, isWhole: isWhole != 0)
+  }
+
+  @inline(__always)
+  private func frame(_ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, _ outer: Outer) -> Int {
+    let mbuf = packet.pointee.mbuf
+    let frame = outer.start - Self.ethernetLength
+    let length = outer.length &+ Self.ethernetLength
+    adjacency.pointee.writeEthernetHeader(to: frame)
+    mbuf.pointee.data_off = UInt16(truncatingIfNeeded: frame - mbuf.pointee.buf_addr.unsafelyUnwrapped)
+    mbuf.setLength(length)
+    job.pointee.index = adjacency.pointee.port
+    return length
   }
 
   /// Returns DF, 1 or 0.
   @inline(__always)
   private mutating func writeOuter(_ packet: PacketPointer, at start: UnsafeMutableRawPointer, length: Int) -> UInt64 {
-    let marks = packet.marks
-    let flags = sa.pointee.flags
-    let setsDF = flags / GW_SA_DF_SET.rawValue & 1
-    let copiesDF = flags / GW_SA_DF_COPY.rawValue & 1
-    let isWhole = UInt64(PacketMarks.dontFragment(marks) & copiesDF | setsDF)
-    let added = UInt64(PacketMarks.trafficClass(marks) & OuterHeader.copiedClass(flags))
+    let marks = packet.marks & copiedMarks | ownMarks
+    let isWhole = UInt64(PacketMarks.dontFragment(marks))
+    let added = UInt64(PacketMarks.trafficClass(marks))
     let wireTotal = UInt64(UInt16(truncatingIfNeeded: length).bigEndian)
     // DF takes no identification (RFC 6864 4.1). No branch: packets with DF and without come mixed.
     identification &+= UInt16(truncatingIfNeeded: 1 &- isWhole)

@@ -18,6 +18,47 @@ enum PlainTunnel {
   @inline(never)
   static func run(_ w: WorkerPointer) {
     let list = w.pointee.outbound
+    if w.pointee.usualCount == list.count { runAll(w, list) } else { runEach(w, list) }
+    w.pointee.usualCount = 0
+  }
+
+  /// All have one policy.
+  @inline(__always)
+  private static func runAll(_ w: WorkerPointer, _ list: PacketList) {
+    let policy = list[0].pointee.policy.unsafelyUnwrapped
+    guard let sa = policy.loadSA(), let adjacency = way(w, sa) else { return }
+    let number = takeNumbers(w, sa, list.count)
+    w.pointee.outbound.count = 0
+    let framed = frameRun(w, list.base, list.count, policy, sa, adjacency, number: number, job: 0)
+    w.pointee.sealed.count = framed.count
+    w.mark(.outbound)
+    guard framed.count > 0 else { return }
+    sa.pointee.burst.unsafelyUnwrapped(w.pointee.jobs, framed.count)
+    w.mark(.crypto)
+    if framed.isSimple, framed.waiting == framed.port.pointee.txCount, haveSucceeded(w, framed.count) {
+      framed.port.pointee.add(framed.count, bytes: framed.frameBytes)
+      if framed.port.pointee.txCount >= Worker.txCapacity { TransmitStage.flush(w, port: Int(adjacency.pointee.port)) }
+    } else {
+      finish(w, framed.count)
+    }
+    w.mark(.outbound)
+  }
+
+  @inline(__always)
+  private static func runEach(_ w: WorkerPointer, _ list: PacketList) {
+    let jobs = frameEach(w, list)
+    w.pointee.sealed.count = jobs
+    w.mark(.outbound)
+    guard jobs > 0 else { return }
+    CryptoRuns.run(w, jobs)
+    w.mark(.crypto)
+    finish(w, jobs)
+    w.mark(.outbound)
+  }
+
+  /// Run by run. Returns how many jobs there are.
+  @inline(__always)
+  private static func frameEach(_ w: WorkerPointer, _ list: PacketList) -> Int {
     if list[0].pointee.policy != list[list.count &- 1].pointee.policy { prefetch(list) }
     var jobs = 0
     var others = 0
@@ -32,20 +73,14 @@ enum PlainTunnel {
         let number = takeNumbers(w, sa, count)
         jobs &+=
           count == 1 && frameOne(w, first[0], policy, sa, adjacency, number: number, job: jobs)
-          ? 1 : frameRun(w, first, count, policy, sa, adjacency, number: number, job: jobs)
+          ? 1 : frameRun(w, first, count, policy, sa, adjacency, number: number, job: jobs).count
       } else {
         (list.base + others).update(from: first, count: count)
         others &+= count
       }
     }
     w.pointee.outbound.count = others
-    w.pointee.sealed.count = jobs
-    w.mark(.outbound)
-    guard jobs > 0 else { return }
-    CryptoRuns.run(w, jobs)
-    w.mark(.crypto)
-    finish(w, jobs)
-    w.mark(.outbound)
+    return jobs
   }
 
   /// Many SAs in the burst: their lines are asked for before any is needed.
@@ -108,21 +143,36 @@ enum PlainTunnel {
     packet.pointee.sa = sa
     w.pointee.sealed.base[job] = packet
     let bytes = Int(packet.pointee.length)
-    frame.write(packet, w.pointee.jobs + job, number: number)
+    _ = frame.write(packet, w.pointee.jobs + job, number: number)
     w.pointee.identification = frame.identification
     charge(w, policy, sa, packets: 1, bytes: bytes)
     return true
   }
 
-  /// Fills jobs from number `job` on for the packets of a run that fit, with numbers from `number` on; returns how many.
+  /// What became of a run.
+  private struct Framed {
+    /// Jobs.
+    var count = 0
+    /// Frames as they are, in the port's buffer from `waiting` on; no other job.
+    var isSimple = true
+    let port: UnsafeMutablePointer<WorkerPort>
+    let waiting: Int
+    var frameBytes = 0
+  }
+
+  /// Fills jobs from number `job` on for the packets of a run that fit, with numbers from `number` on. Their buffers are
+  /// put behind the port's that wait, where they stay if all goes well.
   @inline(never)
   private static func frameRun(
     _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int,
     _ policy: UnsafeMutablePointer<gw_policy>, _ sa: UnsafeMutablePointer<gw_sa>,
     _ adjacency: UnsafePointer<Adjacency>, number first: UInt64, job: Int
-  ) -> Int {
+  ) -> Framed {
     let sealed = w.pointee.sealed.base + job
     let jobs = w.pointee.jobs + job
+    let port = w.pointee.ports + Int(adjacency.pointee.port)
+    var framed = Framed(port: port, waiting: port.pointee.txCount)
+    let tx = port.pointee.tx + framed.waiting
     var frame = PlainFrame(w, sa, adjacency)
     var kept = 0
     var bytes = 0
@@ -131,21 +181,47 @@ enum PlainTunnel {
       let packet = packets[i]
       i &+= 1
       packet.pointee.sa = sa
-      if !frame.isSimple(packet) {
+      let length = Int(packet.pointee.length)
+      let number = first &+ UInt64(truncatingIfNeeded: kept)
+      if frame.isSimple(packet) {
+        tx[kept] = packet.pointee.mbuf
+        framed.frameBytes &+= frame.write(packet, jobs + kept, number: number)
+      } else {
+        framed.isSimple = false
         w.pointee.identification = frame.identification
-        let fits = makeFit(w, packet, sa, adjacency, limit: frame.limit)
+        let fits = frameOther(w, packet, sa, adjacency, jobs + kept, number: number)
         frame.identification = w.pointee.identification
         guard fits else { continue }
       }
       (sealed + kept).initialize(to: packet)
-      bytes &+= Int(packet.pointee.length)
-      frame.write(packet, jobs + kept, number: first &+ UInt64(truncatingIfNeeded: kept))
+      bytes &+= length
       kept &+= 1
     }
+    framed.count = kept
     w.pointee.identification = frame.identification
     if kept < count { giveBack(sa, first: first, count: count, used: kept) }
     if kept > 0 { charge(w, policy, sa, packets: kept, bytes: bytes) }
-    return kept
+    return framed
+  }
+
+  /// One that does not fit where it lies, or not at all: then its number is the next one's.
+  @inline(never)
+  private static func frameOther(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
+    _ adjacency: UnsafePointer<Adjacency>, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64
+  ) -> Bool {
+    var frame = PlainFrame(w, sa, adjacency)
+    if Int(packet.pointee.length) &+ Int(sa.pointee.overhead) > frame.limit,
+      !fits(w, packet, sa, adjacency, limit: frame.limit)
+    {
+      return false
+    }
+    guard OutboundStage.hasRoom(w, packet, sa) else { return false }
+    // An answer to the sender may have taken one.
+    frame.identification = w.pointee.identification
+    frame.writeAny(packet, job, number: number)
+    w.pointee.identification = frame.identification
+    return true
   }
 
   @inline(__always)
@@ -160,20 +236,6 @@ enum PlainTunnel {
     if sa.pointee.flags & GW_SA_LIMITED.rawValue != 0 { Limits.charge(w, sa, packets: packets, bytes: bytes) }
   }
 
-  /// The packet can be framed where it lies.
-  @inline(never)
-  private static func makeFit(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
-    _ adjacency: UnsafePointer<Adjacency>, limit: Int
-  ) -> Bool {
-    if Int(packet.pointee.length) &+ Int(sa.pointee.overhead) > limit,
-      !fits(w, packet, sa, adjacency, limit: limit)
-    {
-      return false
-    }
-    return OutboundStage.hasRoom(w, packet, sa)
-  }
-
   private static func fits(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
     _ adjacency: UnsafePointer<Adjacency>, limit: Int
@@ -184,31 +246,56 @@ enum PlainTunnel {
 
   // MARK: Out
 
-  /// Sealed frames to their ports' buffers.
+  @inline(__always)
+  private static func haveSucceeded(_ w: WorkerPointer, _ count: Int) -> Bool {
+    let jobs = w.pointee.jobs
+    var all: UInt8 = 1
+    var i = 0
+    while i < count {
+      all &= jobs[i].succeeded
+      i &+= 1
+    }
+    return all != 0
+  }
+
+  /// Sealed frames to their ports' buffers: as a rule all to one.
   @inline(__always)
   private static func finish(_ w: WorkerPointer, _ count: Int) {
+    let packets = w.pointee.sealed.base
+    let jobs = w.pointee.jobs
+    let port = jobs[0].index
+    guard port != PlainFrame.isTooLarge, jobs[0].succeeded != 0 else { return finishEach(w, count) }
+    let p = w.pointee.ports + Int(port)
+    let waiting = p.pointee.txCount
+    let tx = p.pointee.tx + waiting
+    let outcome = jobs[0].outcome
+    var (difference, bytes): (UInt32, Int) = (0, 0)
+    var i = 0
+    while i < count {
+      let mbuf = packets[i].pointee.mbuf
+      tx[i] = mbuf
+      bytes &+= Int(mbuf.pointee.pkt_len)
+      difference |= jobs[i].outcome ^ outcome
+      i &+= 1
+    }
+    if difference != 0 { return finishEach(w, count) }
+    p.pointee.add(count, bytes: bytes)
+    if p.pointee.txCount >= Worker.txCapacity { TransmitStage.flush(w, port: Int(port)) }
+  }
+
+  @inline(never)
+  private static func finishEach(_ w: WorkerPointer, _ count: Int) {
     let packets = w.pointee.sealed.base
     let jobs = w.pointee.jobs
     var i = 0
     while i < count {
       let port = jobs[i].index
-      guard port != PlainFrame.isTooLarge, jobs[i].succeeded != 0 else {
+      if port != PlainFrame.isTooLarge, jobs[i].succeeded != 0 {
+        TransmitStage.enqueue(w, packets[i].pointee.mbuf, port: Int(port))
+      } else {
         unusual(w, packets[i], failed: jobs[i].succeeded == 0)
-        i &+= 1
-        continue
       }
-      let p = w.pointee.ports + Int(port)
-      var waiting = p.pointee.txCount
-      let tx = p.pointee.tx + (waiting &- i)
-      let end = min(count, i &+ Worker.txCapacity &- waiting)
-      let first = i
-      while i < end, jobs[i].index == port, jobs[i].succeeded != 0 {
-        tx[i] = packets[i].pointee.mbuf
-        i &+= 1
-      }
-      waiting &+= i &- first
-      p.pointee.txCount = waiting
-      if waiting == Worker.txCapacity { TransmitStage.flush(w, port: Int(port)) }
+      i &+= 1
     }
   }
 
@@ -222,5 +309,12 @@ enum PlainTunnel {
       packet.trim()
       w.pointee.transmit.append(packet)
     }
+  }
+}
+
+extension CryptoJob {
+  /// `succeeded` and `index` as one word.
+  fileprivate var outcome: UInt32 {
+    @inline(__always) get { UInt32(succeeded) | UInt32(index) << 16 }
   }
 }

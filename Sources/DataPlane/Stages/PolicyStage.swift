@@ -30,6 +30,7 @@ enum PolicyStage {
     let generation = w.pointee.generation
     let flows = w.pointee.flows
     var run = PolicyCountRun()
+    var usual = UsualPolicy(w)
     var near = 0
     var i = 0
     while i < list.count {
@@ -47,19 +48,23 @@ enum PolicyStage {
       if flow.pointee.action != FlowAction.protect.rawValue, let inbound = flow.pointee.policy {
         run.add(w, inbound, bytes: Int(packet.pointee.length))
       }
-      apply(w, packet, flow)
+      apply(w, packet, flow, &usual)
     }
     run.flush(w)
+    usual.end(w)
     w.mark(.policy)
   }
 
   @inline(__always)
-  private static func apply(_ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>) {
+  private static func apply(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>, _ usual: inout UsualPolicy
+  ) {
     packet.pointee.adjacency = flow.pointee.adjacency
     switch flow.pointee.action {
     case FlowAction.protect.rawValue:
       guard decrementTTL(w, packet) else { return }
       packet.pointee.policy = flow.pointee.policy
+      usual.add(flow.pointee.policy.unsafelyUnwrapped)
       crypto_prefetch(flow.pointee.policy)
       w.pointee.outbound.append(packet)
     case FlowAction.forward.rawValue:
@@ -137,5 +142,33 @@ struct PolicyCountRun {
     w.pointee.counters.add(
       slot: policy.pointee.slot, packets: UInt64(packets), bytes: UInt64(bytes), now: w.pointee.now)
     packets = 0
+  }
+}
+
+/// Whether all of a burst's packets to protect have one policy, the one of the burst before: told here, where it costs
+/// next to nothing, so that nobody has to look through them for it.
+struct UsualPolicy {
+  private let policy: UInt
+  private let isFirst: Bool
+  private var difference: UInt = 0
+  private var last: UInt
+
+  @inline(__always)
+  init(_ w: WorkerPointer) {
+    policy = UInt(bitPattern: w.pointee.usualPolicy)
+    last = policy
+    isFirst = w.pointee.outbound.count == 0
+  }
+
+  @inline(__always)
+  mutating func add(_ next: UnsafeMutablePointer<gw_policy>) {
+    last = UInt(bitPattern: next)
+    difference |= last ^ policy
+  }
+
+  @inline(__always)
+  func end(_ w: WorkerPointer) {
+    w.pointee.usualPolicy = UnsafeMutablePointer(bitPattern: last)
+    w.pointee.usualCount = isFirst && difference == 0 ? w.pointee.outbound.count : 0
   }
 }

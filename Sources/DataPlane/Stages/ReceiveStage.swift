@@ -56,13 +56,14 @@ enum ReceiveStage {
       return
     }
     let type = frame.loadUnaligned(fromByteOffset: 12, as: UInt16.self)
-    packet.pointee.ip = frame + 14
+    let ip = frame + 14
+    packet.pointee.ip = ip
     packet.pointee.length = Int32(truncatingIfNeeded: length &- 14)
     let destination = frame.loadUnaligned(as: UInt64.self) & macMask
     if destination != mac {
       otherDestination(w, packet, destination: destination, type: type)
     } else if type == ipv4Type {
-      ipv4(w, packet)
+      ipv4(w, packet, ip, length: length &- 14, ParsedFlow(unparsed: PacketHeader(port: port, origin: .clear)))
     } else if type == ipv6Type {
       ipv6(w, packet)
     } else {
@@ -95,15 +96,19 @@ enum ReceiveStage {
   }
 
   @inline(__always)
-  private static func ipv4(_ w: WorkerPointer, _ packet: PacketPointer) {
-    if let reason = IPParser.ipv4(packet) {
+  private static func ipv4(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ ip: UnsafeMutableRawPointer, length: Int, _ unparsed: ParsedFlow
+  ) {
+    var flow = unparsed
+    if let reason = IPParser.ipv4(packet, ip, length: length, &flow) {
       w.drop(packet, reason)
       return
     }
-    w.sort(packet)
+    w.sort(packet, flow, isIPv6: false)
     // Cut off the link's padding: what follows works on the IP packet alone.
-    let length = Int(packet.pointee.length) &+ 14
-    if length != Int(packet.pointee.mbuf.pointee.data_len) { packet.pointee.mbuf.setLength(length) }
+    if packet.pointee.length != Int32(truncatingIfNeeded: length) {
+      packet.pointee.mbuf.setLength(Int(packet.pointee.length) &+ 14)
+    }
   }
 
   @inline(never)
@@ -133,16 +138,23 @@ extension UnsafeMutablePointer where Pointee == Worker {
 
   /// A parsed packet to the list of its next stage.
   @inline(__always)
-  func sort(_ packet: PacketPointer) {
-    let number = packet.pointee.ipProtocol
+  func sort(_ packet: PacketPointer) { sort(packet, ParsedFlow(packet), isIPv6: packet.pointee.version == 6) }
+
+  @inline(__always)
+  func sort(_ packet: PacketPointer, _ flow: ParsedFlow, isIPv6: Bool) {
+    let number = flow.ipProtocol
     let isInbound =
       number < 64
-      ? inboundProtocols >> UInt64(number) & 1 != 0 && (number != IPProtocol.udp || isEncapsulation(packet))
+      ? inboundProtocols >> UInt64(number) & 1 != 0 && (number != IPProtocol.udp || isEncapsulation(flow))
       : number == IPProtocol.ipcomp
     if isInbound {
       pointee.inbound.append(packet)
     } else {
-      enqueueForPolicy(packet)
+      let hash =
+        isIPv6
+        ? FlowCache.hash(&packet.pointee.key, isIPv6: true)
+        : FlowCache.hash(source: flow.source, destination: flow.destination, flow.rest)
+      enqueueForPolicy(packet, hash)
     }
   }
 
@@ -154,11 +166,15 @@ extension UnsafeMutablePointer where Pointee == Worker {
 
   /// By its port (RFC 3948 2.1).
   @inline(__always)
-  private func isEncapsulation(_ packet: PacketPointer) -> Bool { packet.pointee.key.destination_port == 4500 }
+  private func isEncapsulation(_ flow: ParsedFlow) -> Bool { flow.destinationPort == 4500 }
 
   @inline(__always)
   func enqueueForPolicy(_ packet: PacketPointer) {
-    let hash = FlowCache.hash(&packet.pointee.key, isIPv6: packet.pointee.version == 6)
+    enqueueForPolicy(packet, FlowCache.hash(&packet.pointee.key, isIPv6: packet.pointee.version == 6))
+  }
+
+  @inline(__always)
+  private func enqueueForPolicy(_ packet: PacketPointer, _ hash: UInt64) {
     packet.pointee.hash = hash
     pointee.flows.prefetch(hash)
     pointee.policy.append(packet)

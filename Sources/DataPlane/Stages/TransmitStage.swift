@@ -36,27 +36,28 @@ enum TransmitStage {
     let mtu = Int32(truncatingIfNeeded: header.mtu)
     let port = w.pointee.ports + Int(header.port)
     let tx = port.pointee.tx
-    var waiting = port.pointee.txCount
+    var (waiting, bytes) = (port.pointee.txCount, port.pointee.txBytes)
     var i = first
     while i < list.count, list[i].pointee.adjacency == index {
       let packet = list[i]
       i &+= 1
       guard packet.pointee.length <= mtu else {
         // Its pieces, or an answer, may go by the same port.
-        port.pointee.txCount = waiting
+        (port.pointee.txCount, port.pointee.txBytes) = (waiting, bytes)
         TooBig.atTransmit(w, packet, adjacency)
-        waiting = port.pointee.txCount
+        (waiting, bytes) = (port.pointee.txCount, port.pointee.txBytes)
         continue
       }
       tx[waiting] = frame(packet, header)
+      bytes &+= Int(packet.pointee.length) &+ 14
       waiting &+= 1
       if waiting == Worker.txCapacity {
-        port.pointee.txCount = waiting
+        (port.pointee.txCount, port.pointee.txBytes) = (waiting, bytes)
         flush(w, port: Int(header.port))
-        waiting = 0
+        (waiting, bytes) = (0, 0)
       }
     }
-    port.pointee.txCount = waiting
+    (port.pointee.txCount, port.pointee.txBytes) = (waiting, bytes)
     return i
   }
 
@@ -81,6 +82,7 @@ enum TransmitStage {
   static func enqueue(_ w: WorkerPointer, _ mbuf: Mbuf, port: Int) {
     let count = w.pointee.ports[port].txCount
     w.pointee.ports[port].tx[count] = mbuf
+    w.pointee.ports[port].txBytes &+= Int(mbuf.pointee.pkt_len)
     w.pointee.ports[port].txCount = count &+ 1
     if count &+ 1 == Worker.txCapacity { flush(w, port: port) }
   }
@@ -98,13 +100,8 @@ enum TransmitStage {
   static func flush(_ w: WorkerPointer, port: Int) {
     let p = w.pointee.ports + port
     let count = p.pointee.txCount
-    p.pointee.txCount = 0
-    var bytes = 0
-    var i = 0
-    while i < count {
-      bytes &+= Int(p.pointee.tx[i].unsafelyUnwrapped.pointee.pkt_len)
-      i &+= 1
-    }
+    var bytes = p.pointee.txBytes
+    (p.pointee.txCount, p.pointee.txBytes) = (0, 0)
     var sent = 0
     if p.pointee.hasTx {
       sent = Int(cdpdk_tx_burst(p.pointee.id, p.pointee.txQueue, p.pointee.tx, UInt16(count)))
@@ -131,14 +128,21 @@ enum TransmitStage {
   private static func refused(
     _ w: WorkerPointer, _ p: UnsafeMutablePointer<WorkerPort>, from sent: Int, to count: Int, bytes: inout Int
   ) {
-    var i = sent
-    while i < count {
-      bytes &-= Int(p.pointee.tx[i].unsafelyUnwrapped.pointee.pkt_len)
-      i &+= 1
-    }
+    bytes &-= byteCount(p, from: sent, to: count)
     let reason: DropReason = p.pointee.hasTx ? .transmitFull : p.pointee.handoff != nil ? .handoffFull : .portDown
     (w.pointee.drops + Int(reason.rawValue)).add(count &- sent)
     cdpdk_free_bulk(p.pointee.tx + sent, UInt32(count &- sent))
+  }
+
+  /// Of waiting frames.
+  private static func byteCount(_ p: UnsafeMutablePointer<WorkerPort>, from first: Int, to end: Int) -> Int {
+    var bytes = 0
+    var i = first
+    while i < end {
+      bytes &+= Int(p.pointee.tx[i].unsafelyUnwrapped.pointee.pkt_len)
+      i &+= 1
+    }
+    return bytes
   }
 
   /// Frames that workers without a queue of their own left here.
@@ -159,7 +163,7 @@ enum TransmitStage {
     let p = w.pointee.ports + port
     if p.pointee.txCount > 0 { flush(w, port: port) }
     let count = Int(cdpdk_ring_dequeue(ring, p.pointee.tx, UInt32(Worker.txCapacity)))
-    p.pointee.txCount = count
+    (p.pointee.txCount, p.pointee.txBytes) = (count, byteCount(p, from: 0, to: count))
     if count > 0 { flush(w, port: port) }
     return count
   }

@@ -1,7 +1,8 @@
 import CLayout
 
-/// A worker's exact-match cache of what was decided for a flow, before the SPD is asked. Two-way set associative; an
-/// entry is one cache line. Owned by one worker: nothing here is shared. A plain value; copies speak of the same
+/// A worker's exact-match cache of what was decided for a flow, before the SPD is asked. Sets of two entries, and two sets
+/// that a flow may be in: with one, a cache that is a sixteenth full has flows already that put each other out for ever.
+/// An entry is one cache line. Owned by one worker: nothing here is shared. A plain value; copies speak of the same
 /// memory.
 public struct FlowCache: @unchecked Sendable {
   @usableFromInline let entries: UnsafeMutablePointer<gw_flow_entry>
@@ -37,12 +38,17 @@ public struct FlowCache: @unchecked Sendable {
   /// Of a key whose family the caller knows.
   @inlinable @inline(__always)
   public static func hash(_ key: UnsafePointer<gw_flow_key>, isIPv6: Bool) -> UInt64 {
-    let (source, destination, rest) = (key.pointee.source_low, key.pointee.destination_low, rest(key))
-    var hash = (source << 32 | source >> 32) ^ destination
-    if isIPv6 {
-      hash ^= (key.pointee.source_high &* 0xa24b_aed4_963e_e407) ^ (key.pointee.destination_high << 21)
-    }
-    hash = (hash ^ (rest &* 0x9fb2_1c65_1e98_df25)) &* 0x9e37_79b9_7f4a_7c15
+    let rest = rest(key)
+    guard isIPv6 else { return hash(source: key.pointee.source_low, destination: key.pointee.destination_low, rest) }
+    let high = (key.pointee.source_high &* 0xa24b_aed4_963e_e407) ^ (key.pointee.destination_high << 21)
+    return hash(source: key.pointee.source_low, destination: key.pointee.destination_low ^ high, rest)
+  }
+
+  /// Of an IPv4 key by its words: addresses, and what `rest` gives.
+  @inlinable @inline(__always)
+  public static func hash(source: UInt64, destination: UInt64, _ rest: UInt64) -> UInt64 {
+    let addresses = (source << 32 | source >> 32) ^ destination
+    let hash = (addresses ^ (rest &* 0x9fb2_1c65_1e98_df25)) &* 0x9e37_79b9_7f4a_7c15
     return hash ^ hash >> 32
   }
 
@@ -60,19 +66,25 @@ public struct FlowCache: @unchecked Sendable {
     if first.pointee.generation == generation, Self.isEntry(first, of: key) { return first }
     let second = first + 1
     if second.pointee.generation == generation, Self.isEntry(second, of: key) { return second }
-    return nil
+    return lookupFar(key, hash: hash, generation: generation)
+  }
+
+  @usableFromInline @inline(never)
+  func lookupFar(
+    _ key: UnsafePointer<gw_flow_key>, hash: UInt64, generation: UInt32
+  ) -> UnsafeMutablePointer<gw_flow_entry>? {
+    guard let entry = Self.known(farSet(hash), key), entry.pointee.generation == generation else { return nil }
+    return entry
   }
 
   /// Keeps a decision as the newest of its set. The caller may add to the entry.
-  @inlinable
   @discardableResult
   public func insert(
     _ key: UnsafePointer<gw_flow_key>, hash: UInt64, generation: UInt32, policy: UnsafeMutablePointer<gw_policy>?,
     adjacency: UInt32 = 0, action: UInt8 = 0, saSerial: UInt32 = 0
   ) -> UnsafeMutablePointer<gw_flow_entry> {
-    let entry = set(hash)
-    // The set is in order of age; one that was decided anew is not there twice.
-    if Self.isLive(entry, generation), !Self.isEntry(entry, of: key) { (entry + 1).pointee = entry.pointee }
+    let (near, far) = (set(hash), farSet(hash))
+    let entry = Self.known(near, key) ?? Self.known(far, key) ?? Self.makeRoom(near, far, generation)
     entry.pointee.key = key.pointee
     entry.pointee.policy = policy
     entry.pointee.generation = generation
@@ -88,14 +100,37 @@ public struct FlowCache: @unchecked Sendable {
     entries + (Int(truncatingIfNeeded: hash) & mask) &* 2
   }
 
-  @inlinable @inline(__always)
-  static func isLive(_ entry: UnsafeMutablePointer<gw_flow_entry>, _ generation: UInt32) -> Bool {
+  /// The other set of a flow, by what the first one is not chosen by: flows that share that one seldom share this one too.
+  private func farSet(_ hash: UInt64) -> UnsafeMutablePointer<gw_flow_entry> {
+    set((hash &* 0x9e37_79b9_7f4a_7c15) >> 32)
+  }
+
+  /// Of a set the entry of this key, of whatever generation.
+  private static func known(
+    _ set: UnsafeMutablePointer<gw_flow_entry>, _ key: UnsafePointer<gw_flow_key>
+  ) -> UnsafeMutablePointer<gw_flow_entry>? {
+    isEntry(set, of: key) ? set : isEntry(set + 1, of: key) ? set + 1 : nil
+  }
+
+  /// A place for a new entry, before the older one of its set: where one is free, else the oldest of `near` gives way.
+  private static func makeRoom(
+    _ near: UnsafeMutablePointer<gw_flow_entry>, _ far: UnsafeMutablePointer<gw_flow_entry>, _ generation: UInt32
+  ) -> UnsafeMutablePointer<gw_flow_entry> {
+    func isFull(_ set: UnsafeMutablePointer<gw_flow_entry>) -> Bool {
+      isLive(set, generation) && isLive(set + 1, generation)
+    }
+    let set = isFull(near) && !isFull(far) ? far : near
+    if isLive(set, generation) { (set + 1).pointee = set.pointee }
+    return set
+  }
+
+  private static func isLive(_ entry: UnsafeMutablePointer<gw_flow_entry>, _ generation: UInt32) -> Bool {
     entry.pointee.in_use != 0 && entry.pointee.generation == generation
   }
 
   /// Ports, protocol, family, flags and direction in one word; equal keys, and no others, have equal words.
   @inlinable @inline(__always)
-  static func rest(_ key: UnsafePointer<gw_flow_key>) -> UInt64 {
+  public static func rest(_ key: UnsafePointer<gw_flow_key>) -> UInt64 {
     UnsafeRawPointer(key).load(fromByteOffset: 32, as: UInt64.self)
   }
 
