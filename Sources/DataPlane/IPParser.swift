@@ -149,6 +149,13 @@ enum IPParser {
     return false
   }
 
+  @inline(__always)
+  static func ipv6(_ packet: PacketPointer, _ flow: inout ParsedFlow) -> DropReason? {
+    let reason = ipv6(packet)
+    flow = ParsedFlow(packet)
+    return reason
+  }
+
   @inline(never)
   static func ipv6(_ packet: PacketPointer) -> DropReason? {
     let ip = UnsafeRawPointer(packet.pointee.ip)

@@ -17,28 +17,32 @@ enum InboundStage {
     while w.pointee.inbound.count > 0 {
       let candidates = w.pointee.inbound
       w.pointee.inbound.count = 0
-      let found = lookUp(w, candidates)
+      let (found, isOneSA) = lookUp(w, candidates)
+      let jobs = prepare(w, found, isOneSA: isOneSA)
       w.mark(.inbound)
-      let jobs = prepare(w, found)
-      w.mark(.inbound)
-      CryptoRuns.run(w, jobs)
+      if isOneSA, jobs > 0 {
+        w.pointee.sealed[0].pointee.sa.unsafelyUnwrapped.pointee.burst.unsafelyUnwrapped(w.pointee.jobs, jobs)
+      } else {
+        CryptoRuns.run(w, jobs)
+      }
       w.mark(.crypto)
-      finish(w, jobs)
+      finish(w, jobs, isOneSA: isOneSA)
       w.mark(.inbound)
     }
   }
 
   // MARK: Lookup
 
-  /// Those that have an SA move to the front of the list; returns how many. The others go where clear packets go.
+  /// Those that have an SA move to the front of the list; returns how many, and whether it is seen at a glance that all
+  /// have the same one. The others go where clear packets go.
   @inline(__always)
-  private static func lookUp(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
+  private static func lookUp(_ w: WorkerPointer, _ candidates: PacketList) -> (found: Int, isOneSA: Bool) {
     let isScattered =
       plainSPI(candidates[0]) != plainSPI(candidates[candidates.count &- 1]) && w.pointee.sad.isLarge
     if isScattered { prefetchEntries(w, candidates) }
-    let found = lookUpEach(w, candidates)
-    if isScattered { prefetchSAs(w, candidates, found) }
-    return found
+    let result = lookUpEach(w, candidates)
+    if isScattered { prefetchSAs(w, candidates, result.found) }
+    return result
   }
 
   /// Nil: not the usual packet, or too short to say.
@@ -75,8 +79,9 @@ enum InboundStage {
   }
 
   @inline(__always)
-  private static func lookUpEach(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
+  private static func lookUpEach(_ w: WorkerPointer, _ candidates: PacketList) -> (found: Int, isOneSA: Bool) {
     var found = 0
+    var lookUps = 0
     // Neighbours are often of one SA: the last one found, by what it was found by.
     var last: UnsafeMutablePointer<gw_sa>?
     var lastSPI: UInt32 = 0
@@ -91,17 +96,19 @@ enum InboundStage {
           packet.pointee.sa = sa
         } else {
           guard let sa = lookUpPlain(w, packet, spi: spi) else { continue }
+          lookUps &+= 1
           last = sa
           lastSPI = spi
           lastDestination = destination
         }
-      } else if lookUp(w, packet) == nil {
-        continue
+      } else {
+        guard lookUp(w, packet) != nil else { continue }
+        lookUps &+= 2
       }
       (candidates.base + found).initialize(to: packet)
       found &+= 1
     }
-    return found
+    return (found, lookUps == 1)
   }
 
   /// As `lookUp`, for what `plainSPI` gave an SPI.
@@ -209,20 +216,20 @@ enum InboundStage {
       guard candidates[i].pointee.ipProtocol == ESP.ipProtocol else { return nil }
       i &+= 1
     }
-    return lookUp(w, candidates)
+    return lookUp(w, candidates).found
   }
 
   // MARK: Before the engine
 
   /// Jobs for the first `count` packets of the inbound list that pass the checks; returns how many.
   @inline(__always)
-  static func prepare(_ w: WorkerPointer, _ count: Int) -> Int {
+  static func prepare(_ w: WorkerPointer, _ count: Int, isOneSA: Bool = false) -> Int {
     let found = w.pointee.inbound
     w.pointee.sealed.count = 0
     var i = 0
     while i < count {
       let sa = found[i].pointee.sa.unsafelyUnwrapped
-      var end = i &+ 1
+      var end = isOneSA ? count : i &+ 1
       while end < count, found[end].pointee.sa == sa { end &+= 1 }
       if sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue != 0 {
         while i < end {
@@ -312,7 +319,7 @@ enum InboundStage {
   // MARK: After the engine
 
   @inline(__always)
-  static func finish(_ w: WorkerPointer, _ count: Int) {
+  static func finish(_ w: WorkerPointer, _ count: Int, isOneSA: Bool = false) {
     let packets = w.pointee.sealed
     let jobs = w.pointee.jobs
     var i = 0
@@ -324,7 +331,7 @@ enum InboundStage {
         continue
       }
       var end = i &+ 1
-      while end < count, packets[end].pointee.sa == sa, jobs[end].succeeded != 0 { end &+= 1 }
+      while end < count, isOneSA || packets[end].pointee.sa == sa, jobs[end].succeeded != 0 { end &+= 1 }
       accept(w, sa, i, end)
       if sa.pointee.sa_protocol == ESP.ipProtocol { opened(w, sa, i, end) } else { openedAH(w, sa, i, end) }
       i = end
@@ -466,10 +473,10 @@ enum InboundStage {
     let outerClass = packet.pointee.trafficClass
     packet.pointee.ip = inner
     packet.pointee.length = Int32(truncatingIfNeeded: length)
-    var header = packet.header
-    header.opened()
-    packet.header = header
-    let reason = version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
+    var flow = ParsedFlow(unparsed: packet.header)
+    flow.header.opened()
+    packet.header = flow.header
+    let reason = version == 4 ? IPParser.ipv4(packet, inner, length: length, &flow) : IPParser.ipv6(packet, &flow)
     guard reason == nil else {
       drop(w, packet, sa, .innerMalformed)
       return
@@ -482,7 +489,7 @@ enum InboundStage {
       }
       if ecn != packet.pointee.trafficClass & 3 { packet.setECN(ecn) }
     }
-    resort(w, packet, sa)
+    resort(w, packet, sa, flow, isIPv6: version == 6)
   }
 
   /// Transport mode and bundles: the packet stands whole at `packet.ip` again.
@@ -494,17 +501,19 @@ enum InboundStage {
       drop(w, packet, sa, .innerMalformed)
       return
     }
-    resort(w, packet, sa)
+    resort(w, packet, sa, ParsedFlow(packet), isIPv6: packet.pointee.version == 6)
   }
 
   @inline(__always)
-  private static func resort(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
-    guard packet.pointee.depth < maximumDepth else {
+  private static func resort(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ flow: ParsedFlow, isIPv6: Bool
+  ) {
+    guard flow.header.depth < maximumDepth else {
       drop(w, packet, sa, .nestingTooDeep)
       return
     }
     // The buffer last: the compiler must take it for an alias of the packet, and would load its key again.
-    w.sort(packet)
+    w.sort(packet, flow, isIPv6: isIPv6)
     packet.trim()
   }
 }
