@@ -23,6 +23,8 @@ struct Case: Sendable {
   var isChecked = false
   var burst: Int
   var samples: Int
+  /// Of a sample.
+  var milliseconds = 40
 }
 
 /// What was measured.
@@ -188,7 +190,7 @@ final class Rig {
     var cycles: [Double] = []
     var before = Sample(dataPlane)
     for _ in 0..<testCase.samples {
-      usleep(40_000)
+      usleep(UInt32(testCase.milliseconds) * 1000)
       let now = Sample(dataPlane)
       // Others had the core all the time: nothing was measured.
       guard now.sentByFirst > before.sentByFirst else { continue }
@@ -216,7 +218,7 @@ final class Rig {
     var least = Double.infinity
     var before = Sample(dataPlane)
     for _ in 0..<max(4, testCase.samples / 3) {
-      usleep(40_000)
+      usleep(UInt32(testCase.milliseconds) * 1000)
       let now = Sample(dataPlane)
       guard now.sentByFirst > before.sentByFirst else { continue }
       let packets = Double(now.sentByFirst - before.sentByFirst)

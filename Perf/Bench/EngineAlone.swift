@@ -9,7 +9,6 @@ enum EngineAlone {
   private static let packets = 1024
   private static let spacing = 2304
 
-  private static let sampleNanoseconds = 40_000_000 as UInt64
 
   /// Nanoseconds a packet, of the fastest sample.
   static func measure(_ testCase: Case) throws -> Double {
@@ -31,7 +30,9 @@ enum EngineAlone {
       fill(jobs + index, memory + index * spacing, length, transform, session)
     }
     pin(to: testCase.core)
-    return (0..<testCase.samples).map { _ in sample(session.burst, jobs) }.min() ?? .infinity
+    return (0..<testCase.samples).map { _ in
+      sample(session.burst, jobs, nanoseconds: UInt64(testCase.milliseconds) * 1_000_000)
+    }.min() ?? .infinity
   }
 
   /// The calling thread.
@@ -41,11 +42,13 @@ enum EngineAlone {
     cdpdk_affinity_set(words, Int32(words.count))
   }
 
-  private static func sample(_ burst: CryptoBurst, _ jobs: UnsafeMutablePointer<CryptoJob>) -> Double {
+  private static func sample(
+    _ burst: CryptoBurst, _ jobs: UnsafeMutablePointer<CryptoJob>, nanoseconds: UInt64
+  ) -> Double {
     let start = DispatchTime.now().uptimeNanoseconds
     var passed: UInt64 = 0
     var done = 0
-    while passed < sampleNanoseconds {
+    while passed < nanoseconds {
       for first in stride(from: 0, to: packets, by: 32) { burst(jobs + first, 32) }
       done += packets
       passed = DispatchTime.now().uptimeNanoseconds - start

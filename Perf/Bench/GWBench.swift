@@ -25,7 +25,8 @@ struct GWBench: ParsableCommand {
   @Option(help: "Receive queues, each with the whole load and a worker.") var queues = 1
   @Flag(help: "Read every packet that leaves: its order, and that it comes once. Of one SA.") var check = false
   @Option(help: "Packets taken at once.") var burst = 32
-  @Option(help: "Samples of 40 ms.") var samples = 25
+  @Option(help: "Samples.") var samples = 25
+  @Option(help: "Their length: short ones find the quiet moments of a machine that others use too.") var milliseconds = 40
   @Flag(help: "JSON, one object a line.") var json = false
   @Flag(help: "Cycles by stage too.") var stages = false
   @Flag(help: "The engine alone too.") var floor = false
@@ -66,7 +67,7 @@ struct GWBench: ParsableCommand {
                 Case(
                   algorithm: algorithm, isInbound: direction == "in", size: size, sas: sas, engine: engine, core: core,
                   helpers: list(helpers).compactMap { Int($0) }, queues: queues, isChecked: check, burst: burst,
-                  samples: samples))
+                  samples: samples, milliseconds: milliseconds))
             }
           }
         }
@@ -98,6 +99,7 @@ struct GWBench: ParsableCommand {
       "--single", "--algorithms", one.algorithm.rawValue, "--directions", one.isInbound ? "in" : "out",
       "--sizes", one.size.name, "--sas", "\(one.sas)", "--engines", one.engine, "--core", "\(one.core)",
       "--burst", "\(one.burst)", "--samples", "\(one.samples)",
+      "--milliseconds", "\(one.milliseconds)",
     ]
     if floor { process.arguments?.append("--floor") }
     if !helpers.isEmpty { process.arguments? += ["--helpers", helpers, "--queues", "\(queues)"] }

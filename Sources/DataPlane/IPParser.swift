@@ -40,7 +40,8 @@ enum IPParser {
     return ipv4(packet, packet.pointee.ip, length: Int(packet.pointee.length), &flow)
   }
 
-  /// With the fields that it needs in the caller's hands: `flow` has the header so far.
+  /// With the fields that it needs in the caller's hands: of the record, what is not the packet's own (`mbuf`, `ip`) need
+  /// not be written yet. `flow` has the header so far.
   @inline(__always)
   static func ipv4(
     _ packet: PacketPointer, _ start: UnsafeMutableRawPointer, length: Int, _ flow: inout ParsedFlow
@@ -49,6 +50,8 @@ enum IPParser {
     let ip = UnsafeRawPointer(start)
     let first = ip.byte(at: 0)
     guard first == 0x45 else {
+      packet.header = flow.header
+      packet.pointee.length = Int32(truncatingIfNeeded: length)
       let reason = ipv4WithOptions(packet, first: first)
       flow = ParsedFlow(packet)
       return reason
@@ -150,7 +153,9 @@ enum IPParser {
   }
 
   @inline(__always)
-  static func ipv6(_ packet: PacketPointer, _ flow: inout ParsedFlow) -> DropReason? {
+  static func ipv6(_ packet: PacketPointer, length: Int, _ flow: inout ParsedFlow) -> DropReason? {
+    packet.header = flow.header
+    packet.pointee.length = Int32(truncatingIfNeeded: length)
     let reason = ipv6(packet)
     flow = ParsedFlow(packet)
     return reason

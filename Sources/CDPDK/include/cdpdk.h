@@ -75,6 +75,7 @@ CDPDK_SAME(shinfo, shinfo);
 CDPDK_SAME(priv_size, priv_size);
 CDPDK_SAME(timesync, timesync);
 CDPDK_SAME(dynfield1, dynfield1);
+_Static_assert(offsetof(cdpdk_mbuf, pkt_len) == 36 && offsetof(cdpdk_mbuf, data_len) == 40, "Mbuf.setLength");
 _Static_assert(sizeof(cdpdk_mbuf) == sizeof(struct rte_mbuf), "size of rte_mbuf");
 _Static_assert(sizeof(cdpdk_mbuf) == 2 * RTE_CACHE_LINE_MIN_SIZE, "rte_mbuf is two cache lines");
 

@@ -472,11 +472,11 @@ enum InboundStage {
   ) {
     let outerClass = packet.pointee.trafficClass
     packet.pointee.ip = inner
-    packet.pointee.length = Int32(truncatingIfNeeded: length)
     var flow = ParsedFlow(unparsed: packet.header)
     flow.header.opened()
-    packet.header = flow.header
-    let reason = version == 4 ? IPParser.ipv4(packet, inner, length: length, &flow) : IPParser.ipv6(packet, &flow)
+    let reason =
+      version == 4
+      ? IPParser.ipv4(packet, inner, length: length, &flow) : IPParser.ipv6(packet, length: length, &flow)
     guard reason == nil else {
       drop(w, packet, sa, .innerMalformed)
       return

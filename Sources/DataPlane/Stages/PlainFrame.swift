@@ -16,6 +16,8 @@ struct PlainFrame {
   private static var outerLength: Int { 20 }
   private static var ethernetLength: Int { 14 }
   private static var icvLength: Int { 16 }
+  /// What a frame is longer than its text.
+  static var added: Int { ethernetLength + outerLength + headerLength + icvLength }
   /// In `CryptoJob.index`, which is the port otherwise: the outer packet is too large for its link.
   static var isTooLarge: UInt16 { .max }
 
@@ -46,33 +48,32 @@ struct PlainFrame {
   /// Whether the packet goes through whole, and its buffer has room around it.
   @inline(__always)
   func isSimple(_ packet: PacketPointer) -> Bool {
-    let grown = Int(packet.pointee.length) &+ Int(sa.pointee.overhead)
     let mbuf = packet.pointee.mbuf
     let room = packet.pointee.ip - mbuf.pointee.buf_addr.unsafelyUnwrapped
-    return grown <= limit && room >= Self.outerLength &+ Self.headerLength &+ Self.ethernetLength
-      && room &+ grown <= Int(mbuf.pointee.buf_len)
+    let grown = Int(packet.pointee.length) &+ Int(sa.pointee.overhead)
+    let before = room &- (Self.outerLength &+ Self.headerLength &+ Self.ethernetLength)
+    let behind = Int(mbuf.pointee.buf_len) &- room &- grown
+    // None is negative.
+    return (limit &- grown) | before | behind >= 0
   }
 
-  /// Headers before a packet that is simple and the trailer behind it, in place, and its job. Returns the bytes of the
-  /// frame.
+  /// Headers before a packet that is simple and the trailer behind it, in place, and its job.
+  ///
+  /// The outer packet is no larger than `isSimple` has found it to grow at most, and that goes through the link.
   @inline(__always)
-  mutating func write(_ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64) -> Int {
-    // The outer packet is no larger than `isSimple` has found it to grow at most, and that goes through the link.
-    frame(packet, job, writeESP(packet, job, number: number))
+  mutating func write(_ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64) {
+    setBuffer(packet, job, writeESP(packet, job, number: number))
   }
 
   /// The same for a packet that has room around it: what is too large for its link is fragmented behind the engine.
   mutating func writeAny(_ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64) {
     let outer = writeESP(packet, job, number: number)
-    if outer.length <= Int(adjacency.pointee.mtu) {
-      _ = frame(packet, job, outer)
-    } else {
-      packet.pointee.ip = outer.start
-      packet.pointee.length = Int32(truncatingIfNeeded: outer.length)
-      packet.pointee.version = 4
-      packet.pointee.dontFragment = outer.isWhole
-      job.pointee.index = Self.isTooLarge
-    }
+    if outer.length <= Int(adjacency.pointee.mtu) { return setBuffer(packet, job, outer) }
+    packet.pointee.ip = outer.start
+    packet.pointee.length = Int32(truncatingIfNeeded: outer.length)
+    packet.pointee.version = 4
+    packet.pointee.dontFragment = outer.isWhole
+    job.pointee.index = Self.isTooLarge
   }
 
   /// An outer packet.
@@ -82,7 +83,7 @@ struct PlainFrame {
     let isWhole: Bool
   }
 
-  /// All but the Ethernet header.
+  /// All that is written around a packet.
   @inline(__always)
   private mutating func writeESP(
     _ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64
@@ -106,25 +107,23 @@ struct PlainFrame {
 
     ESP.describe(
       job, session: session, header: esp, text: text, textLength: textLength, identity: identity,
-      isExtended: sa.pointee.flags & GW_SA_ESN.rawValue != 0, high: UInt32(truncatingIfNeeded: iv))
-    job.pointee.nonce = (UInt64(sa.pointee.salt) | iv << 32, iv >> 32)
+      nonce: (UInt64(sa.pointee.salt) | iv << 32, iv >> 32), isExtended: sa.pointee.flags & GW_SA_ESN.rawValue != 0,
+      high: UInt32(truncatingIfNeeded: iv))
 
-    let total = textLength &+ (Self.outerLength &+ Self.headerLength &+ Self.icvLength)
     let start = esp - Self.outerLength
+    let total = textLength &+ (Self.outerLength &+ Self.headerLength &+ Self.icvLength)
     let isWhole = writeOuter(packet, at: start, length: total)
     return Outer(start: start, length: total, isWhole: isWhole != 0)
   }
 
   @inline(__always)
-  private func frame(_ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, _ outer: Outer) -> Int {
+  private func setBuffer(_ packet: PacketPointer, _ job: UnsafeMutablePointer<CryptoJob>, _ outer: Outer) {
     let mbuf = packet.pointee.mbuf
     let frame = outer.start - Self.ethernetLength
-    let length = outer.length &+ Self.ethernetLength
     adjacency.pointee.writeEthernetHeader(to: frame)
     mbuf.pointee.data_off = UInt16(truncatingIfNeeded: frame - mbuf.pointee.buf_addr.unsafelyUnwrapped)
-    mbuf.setLength(length)
+    mbuf.setLength(outer.length &+ Self.ethernetLength)
     job.pointee.index = adjacency.pointee.port
-    return length
   }
 
   /// Returns DF, 1 or 0.

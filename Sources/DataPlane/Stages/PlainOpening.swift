@@ -50,8 +50,7 @@ enum PlainOpening {
       }
       ESP.describe(
         job, session: session, header: header, text: header + headerLength, textLength: textLength, identity: identity,
-        isExtended: isExtended, high: UInt32(truncatingIfNeeded: packet.pointee.sequence >> 32).bigEndian)
-      job.pointee.nonce = (UInt64(sa.pointee.salt) | iv << 32, iv >> 32)
+        nonce: (UInt64(sa.pointee.salt) | iv << 32, iv >> 32), isExtended: isExtended, high: UInt32(truncatingIfNeeded: packet.pointee.sequence >> 32).bigEndian)
       (sealed + index).initialize(to: packet)
       index &+= 1
       job += 1

@@ -30,24 +30,55 @@ enum PlainTunnel {
     let number = takeNumbers(w, sa, list.count)
     w.pointee.outbound.count = 0
     let framed = frameRun(w, list.base, list.count, policy, sa, adjacency, number: number, job: 0)
-    w.pointee.sealed.count = framed.count
     w.mark(.outbound)
     guard framed.count > 0 else { return }
     sa.pointee.burst.unsafelyUnwrapped(w.pointee.jobs, framed.count)
     w.mark(.crypto)
-    if framed.isSimple, framed.waiting == framed.port.pointee.txCount, haveSucceeded(w, framed.count) {
-      framed.port.pointee.add(framed.count, bytes: framed.frameBytes)
-      if framed.port.pointee.txCount >= Worker.txCapacity { TransmitStage.flush(w, port: Int(adjacency.pointee.port)) }
-    } else {
+    if !sendAll(w, framed, port: adjacency.pointee.port) {
+      keep(w, list.base, framed.count, sa, job: 0)
       finish(w, framed.count)
     }
     w.mark(.outbound)
   }
 
+  /// False: something is unusual about them, and nothing was done.
+  @inline(__always)
+  private static func sendAll(_ w: WorkerPointer, _ framed: Framed, port: UInt16) -> Bool {
+    let p = w.pointee.ports + Int(port)
+    guard framed.areSimple, p.pointee.txCount == framed.waiting else { return false }
+    let jobs = w.pointee.jobs
+    var (succeeded, bytes): (UInt8, Int) = (1, framed.count &* PlainFrame.added)
+    var i = 0
+    while i < framed.count {
+      succeeded &= jobs[i].succeeded
+      bytes &+= Int(jobs[i].text_length)
+      i &+= 1
+    }
+    guard succeeded != 0 else { return false }
+    p.pointee.add(framed.count, bytes: bytes)
+    if p.pointee.txCount >= Worker.txCapacity { TransmitStage.flush(w, port: Int(port)) }
+    return true
+  }
+
+  /// Packets of one SA and their jobs, from `job` on, as what comes behind the engine wants them.
+  @inline(__always)
+  private static func keep(
+    _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int,
+    _ sa: UnsafeMutablePointer<gw_sa>, job: Int
+  ) {
+    let sealed = w.pointee.sealed.base + job
+    var i = 0
+    while i < count {
+      let packet = packets[i]
+      packet.pointee.sa = sa
+      (sealed + i).initialize(to: packet)
+      i &+= 1
+    }
+  }
+
   @inline(__always)
   private static func runEach(_ w: WorkerPointer, _ list: PacketList) {
     let jobs = frameEach(w, list)
-    w.pointee.sealed.count = jobs
     w.mark(.outbound)
     guard jobs > 0 else { return }
     CryptoRuns.run(w, jobs)
@@ -71,9 +102,13 @@ enum PlainTunnel {
       let count = list.base + i - first
       if let sa = policy.loadSA(), let adjacency = way(w, sa) {
         let number = takeNumbers(w, sa, count)
-        jobs &+=
-          count == 1 && frameOne(w, first[0], policy, sa, adjacency, number: number, job: jobs)
-          ? 1 : frameRun(w, first, count, policy, sa, adjacency, number: number, job: jobs).count
+        if count == 1, frameOne(w, first[0], policy, sa, adjacency, number: number, job: jobs) {
+          jobs &+= 1
+        } else {
+          let framed = frameRun(w, first, count, policy, sa, adjacency, number: number, job: jobs)
+          keep(w, first, framed.count, sa, job: jobs)
+          jobs &+= framed.count
+        }
       } else {
         (list.base + others).update(from: first, count: count)
         others &+= count
@@ -143,7 +178,7 @@ enum PlainTunnel {
     packet.pointee.sa = sa
     w.pointee.sealed.base[job] = packet
     let bytes = Int(packet.pointee.length)
-    _ = frame.write(packet, w.pointee.jobs + job, number: number)
+    frame.write(packet, w.pointee.jobs + job, number: number)
     w.pointee.identification = frame.identification
     charge(w, policy, sa, packets: 1, bytes: bytes)
     return true
@@ -151,13 +186,11 @@ enum PlainTunnel {
 
   /// What became of a run.
   private struct Framed {
-    /// Jobs.
-    var count = 0
-    /// Frames as they are, in the port's buffer from `waiting` on; no other job.
-    var isSimple = true
-    let port: UnsafeMutablePointer<WorkerPort>
+    /// Jobs, and the packets that they are for: the first of the run, now.
+    let count: Int
+    /// Their frames are as they will leave, in the port's buffer from `waiting` on.
+    let areSimple: Bool
     let waiting: Int
-    var frameBytes = 0
   }
 
   /// Fills jobs from number `job` on for the packets of a run that fit, with numbers from `number` on. Their buffers are
@@ -168,40 +201,39 @@ enum PlainTunnel {
     _ policy: UnsafeMutablePointer<gw_policy>, _ sa: UnsafeMutablePointer<gw_sa>,
     _ adjacency: UnsafePointer<Adjacency>, number first: UInt64, job: Int
   ) -> Framed {
-    let sealed = w.pointee.sealed.base + job
     let jobs = w.pointee.jobs + job
     let port = w.pointee.ports + Int(adjacency.pointee.port)
-    var framed = Framed(port: port, waiting: port.pointee.txCount)
-    let tx = port.pointee.tx + framed.waiting
+    let waiting = port.pointee.txCount
+    let tx = port.pointee.tx + waiting
     var frame = PlainFrame(w, sa, adjacency)
-    var kept = 0
-    var bytes = 0
+    var (kept, others, bytes) = (0, 0, 0)
     var i = 0
     while i < count {
       let packet = packets[i]
-      i &+= 1
-      packet.pointee.sa = sa
       let length = Int(packet.pointee.length)
       let number = first &+ UInt64(truncatingIfNeeded: kept)
       if frame.isSimple(packet) {
         tx[kept] = packet.pointee.mbuf
-        framed.frameBytes &+= frame.write(packet, jobs + kept, number: number)
+        frame.write(packet, jobs + kept, number: number)
       } else {
-        framed.isSimple = false
+        others &+= 1
         w.pointee.identification = frame.identification
         let fits = frameOther(w, packet, sa, adjacency, jobs + kept, number: number)
         frame.identification = w.pointee.identification
-        guard fits else { continue }
+        guard fits else {
+          i &+= 1
+          continue
+        }
       }
-      (sealed + kept).initialize(to: packet)
+      if kept != i { packets[kept] = packet }
       bytes &+= length
       kept &+= 1
+      i &+= 1
     }
-    framed.count = kept
     w.pointee.identification = frame.identification
     if kept < count { giveBack(sa, first: first, count: count, used: kept) }
     if kept > 0 { charge(w, policy, sa, packets: kept, bytes: bytes) }
-    return framed
+    return Framed(count: kept, areSimple: others == 0, waiting: waiting)
   }
 
   /// One that does not fit where it lies, or not at all: then its number is the next one's.
@@ -210,6 +242,7 @@ enum PlainTunnel {
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
     _ adjacency: UnsafePointer<Adjacency>, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64
   ) -> Bool {
+    packet.pointee.sa = sa
     var frame = PlainFrame(w, sa, adjacency)
     if Int(packet.pointee.length) &+ Int(sa.pointee.overhead) > frame.limit,
       !fits(w, packet, sa, adjacency, limit: frame.limit)

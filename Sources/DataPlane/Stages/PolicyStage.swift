@@ -59,7 +59,6 @@ enum PolicyStage {
   private static func apply(
     _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>, _ usual: inout UsualPolicy
   ) {
-    packet.pointee.adjacency = flow.pointee.adjacency
     switch flow.pointee.action {
     case FlowAction.protect.rawValue:
       guard decrementTTL(w, packet) else { return }
@@ -68,6 +67,7 @@ enum PolicyStage {
       crypto_prefetch(flow.pointee.policy)
       w.pointee.outbound.append(packet)
     case FlowAction.forward.rawValue:
+      packet.pointee.adjacency = flow.pointee.adjacency
       guard decrementTTL(w, packet) else { return }
       w.pointee.transmit.append(packet)
     default: applyUnusual(w, packet, flow)
@@ -78,6 +78,7 @@ enum PolicyStage {
   private static func applyUnusual(
     _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>
   ) {
+    packet.pointee.adjacency = flow.pointee.adjacency
     switch FlowAction(rawValue: flow.pointee.action) {
     case .host: HostStage.deliver(w, packet)
     case .exception: ExceptionStage.run(w, packet)

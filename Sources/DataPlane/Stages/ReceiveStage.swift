@@ -40,7 +40,8 @@ enum ReceiveStage {
   @inline(__always)
   private static func frame(_ w: WorkerPointer, _ received: Mbuf, port: Int, mac: UInt64) {
     var mbuf = received
-    let packet = w.nextPacket(mbuf, port: port, origin: .clear)
+    let packet = w.nextPacket(mbuf)
+    let header = PacketHeader(port: port, origin: .clear)
     if mbuf.pointee.nb_segs != 1 {
       guard let single = Segments.linearize(w, mbuf) else {
         w.drop(packet, .multiSegment)
@@ -58,12 +59,16 @@ enum ReceiveStage {
     let type = frame.loadUnaligned(fromByteOffset: 12, as: UInt16.self)
     let ip = frame + 14
     packet.pointee.ip = ip
-    packet.pointee.length = Int32(truncatingIfNeeded: length &- 14)
     let destination = frame.loadUnaligned(as: UInt64.self) & macMask
+    if destination == mac, type == ipv4Type {
+      ipv4(w, packet, ip, length: length &- 14, ParsedFlow(unparsed: header))
+      return
+    }
+    packet.pointee.length = Int32(truncatingIfNeeded: length &- 14)
+    packet.header = header
+    packet.marks = 0
     if destination != mac {
       otherDestination(w, packet, destination: destination, type: type)
-    } else if type == ipv4Type {
-      ipv4(w, packet, ip, length: length &- 14, ParsedFlow(unparsed: PacketHeader(port: port, origin: .clear)))
     } else if type == ipv6Type {
       ipv6(w, packet)
     } else {
@@ -126,11 +131,18 @@ extension UnsafeMutablePointer where Pointee == Worker {
   /// A fresh entry of the burst's packets. A burst makes at most `burst` of them.
   @inline(__always)
   func nextPacket(_ mbuf: Mbuf, port: Int, origin: PacketOrigin) -> PacketPointer {
+    let packet = nextPacket(mbuf)
+    packet.header = PacketHeader(port: port, origin: origin)
+    packet.marks = 0
+    return packet
+  }
+
+  /// The same, whose header, marks and length the caller writes.
+  @inline(__always)
+  func nextPacket(_ mbuf: Mbuf) -> PacketPointer {
     let packet = pointee.packets + pointee.packetCount
     pointee.packetCount &+= 1
     packet.pointee.mbuf = mbuf
-    packet.header = PacketHeader(port: port, origin: origin)
-    packet.marks = 0
     packet.pointee.sa = nil
     packet.pointee.policy = nil
     return packet

@@ -171,16 +171,18 @@ public enum ESP {
     let low = UInt32(truncatingIfNeeded: sequence).bigEndian
     describe(
       job, session: session, header: header, text: text, textLength: textLength,
-      identity: UInt64(sa.pointee.spi) | UInt64(low) << 32, isExtended: sa.pointee.flags & GW_SA_ESN.rawValue != 0,
+      identity: UInt64(sa.pointee.spi) | UInt64(low) << 32, nonce: job.pointee.nonce,
+      isExtended: sa.pointee.flags & GW_SA_ESN.rawValue != 0,
       high: UInt32(truncatingIfNeeded: sequence >> 32).bigEndian)
   }
 
-  /// An ESP packet as the engine takes it, from `header` on, all but its nonce. `identity`: SPI and the low half of the
-  /// number as they lie in the packet; `high`: the upper half, big-endian.
+  /// An ESP packet as the engine takes it, from `header` on. `identity`: SPI and the low half of the number as they lie in
+  /// the packet; `high`: the upper half, big-endian.
   @inlinable @inline(__always)
   public static func describe(
     _ job: UnsafeMutablePointer<CryptoJob>, session: UnsafeMutableRawPointer, header: UnsafeMutableRawPointer,
-    text: UnsafeMutableRawPointer, textLength: Int, identity: UInt64, isExtended: Bool, high: UInt32
+    text: UnsafeMutableRawPointer, textLength: Int, identity: UInt64, nonce: (UInt64, UInt64), isExtended: Bool,
+    high: UInt32
   ) {
     job.pointee.session = session
     job.pointee.text = text.assumingMemoryBound(to: UInt8.self)
@@ -188,6 +190,7 @@ public enum ESP {
     job.pointee.authenticated = header.assumingMemoryBound(to: UInt8.self)
     job.pointee.authenticated_length = UInt32(truncatingIfNeeded: text - header &+ textLength)
     job.pointee.icv = (text + textLength).assumingMemoryBound(to: UInt8.self)
+    job.pointee.nonce = nonce
     if isExtended {
       job.pointee.aad = (identity & 0xffff_ffff | UInt64(high) << 32, identity >> 32)
       job.pointee.aad_length = 12
