@@ -9,7 +9,6 @@ enum EngineAlone {
   private static let packets = 1024
   private static let spacing = 2304
 
-
   /// Nanoseconds a packet, of the fastest sample.
   static func measure(_ testCase: Case) throws -> Double {
     guard testCase.algorithm != .forward else { return 0 }

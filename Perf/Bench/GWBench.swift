@@ -26,7 +26,7 @@ struct GWBench: ParsableCommand {
   @Flag(help: "Read every packet that leaves: its order, and that it comes once. Of one SA.") var check = false
   @Option(help: "Packets taken at once.") var burst = 32
   @Option(help: "Samples.") var samples = 25
-  @Option(help: "Their length: short ones find the quiet moments of a machine that others use too.") var milliseconds = 40
+  @Option(help: "Their length: short ones find the quiet moments of a busy machine.") var milliseconds = 40
   @Flag(help: "JSON, one object a line.") var json = false
   @Flag(help: "Cycles by stage too.") var stages = false
   @Flag(help: "The engine alone too.") var floor = false

@@ -82,6 +82,34 @@ extension DataPlaneTests {
       }
     }
 
+    /// Bursts of one policy, as the one before and not, and of two in any mixture: the ways through them differ.
+    @Test func espTunnelsBurstAfterBurst() throws {
+      var generator = SeededGenerator()
+      for esn in [false, true] {
+        let pair = try Pair(engines: Self.engines)
+        for (spi, family) in [(UInt32(0x1000), AddressFamily.v4), (0x2000, .v6)] {
+          let sa = Pair.sa(.esp, .tunnel, .v4, spi: spi, transform: .esp(.aesGCM16), esn: esn)
+          try pair.add([sa], for: Pair.subnets(family))
+        }
+        let used = TestGateway.buffersInUse
+        for round in 0..<60 {
+          let comment: Comment = "seed \(generator.seed), round \(round), ESN \(esn)"
+          let only = [AddressFamily.v4, .v6, nil].randomElement(using: &generator)!
+          let packets = (0..<Int.random(in: 1...32, using: &generator)).map { _ in
+            let hosts = Pair.hosts(only ?? (Bool.random(using: &generator) ? .v4 : .v6))
+            return Packets.udp(
+              from: hosts.0, to: hosts.1, payload: generator.content(.random(in: 0...300, using: &generator)),
+              trafficClass: UInt8.random(in: 0...3, using: &generator), dontFragment: Bool.random(using: &generator))
+          }
+          let sealed = pair.a.receive(packets)
+          #expect(sealed.drops == [:] && sealed.sent.count == packets.count, comment)
+          let opened = pair.b.receive(sealed.sent)
+          #expect(opened.drops == [:] && opened.sent == packets.map { Packets.forwarded($0, hops: 2) }, comment)
+        }
+        #expect(TestGateway.buffersInUse == used)
+      }
+    }
+
     @Test func espTransport() throws {
       var generator = SeededGenerator()
       for transform in Self.espTransforms {

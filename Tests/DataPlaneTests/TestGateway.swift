@@ -148,8 +148,10 @@ final class TestGateway {
     work(w)
     var frame: Mbuf?
     while shared.sentRing.dequeue(&frame, 1) == 1 { outcome.sent.append(take(frame!)) }
-    for index in 0..<w.pointee.ports[0].txCount { outcome.sent.append(take(w.pointee.ports[0].tx[index]!)) }
-    w.pointee.ports[0].txCount = 0
+    let waiting = (0..<w.pointee.ports[0].txCount).map { w.pointee.ports[0].tx[$0]! }
+    precondition(w.pointee.ports[0].txBytes == waiting.reduce(0) { $0 + Int($1.pointee.pkt_len) })
+    outcome.sent += waiting.map(take)
+    (w.pointee.ports[0].txCount, w.pointee.ports[0].txBytes) = (0, 0)
     var element: Mbuf?
     while shared.hostRing.dequeue(&element, 1) == 1 { outcome.host.append(take(element!)) }
     w.releaseFreed()

@@ -50,7 +50,8 @@ enum PlainOpening {
       }
       ESP.describe(
         job, session: session, header: header, text: header + headerLength, textLength: textLength, identity: identity,
-        nonce: (UInt64(sa.pointee.salt) | iv << 32, iv >> 32), isExtended: isExtended, high: UInt32(truncatingIfNeeded: packet.pointee.sequence >> 32).bigEndian)
+        nonce: (UInt64(sa.pointee.salt) | iv << 32, iv >> 32), isExtended: isExtended,
+        high: UInt32(truncatingIfNeeded: packet.pointee.sequence >> 32).bigEndian)
       (sealed + index).initialize(to: packet)
       index &+= 1
       job += 1
