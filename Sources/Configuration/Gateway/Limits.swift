@@ -5,7 +5,7 @@ public struct Limits: Sendable, Equatable {
   /// Key schedules; SAs beyond get theirs when a packet comes for them.
   public var schedules = 65_536
   /// Entries of each worker's flow cache.
-  public var flows = 16_384
+  public var flows = 32_768
   public var routes = 65_536
   public var neighbors = 4_096
   /// Packets kept for a next hop whose MAC is not known yet.

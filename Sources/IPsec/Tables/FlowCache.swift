@@ -69,11 +69,14 @@ public struct FlowCache: @unchecked Sendable {
     return lookupFar(key, hash: hash, generation: generation)
   }
 
+  /// A flow is there only if its first set was full.
   @usableFromInline @inline(never)
   func lookupFar(
     _ key: UnsafePointer<gw_flow_key>, hash: UInt64, generation: UInt32
   ) -> UnsafeMutablePointer<gw_flow_entry>? {
-    guard let entry = Self.known(farSet(hash), key), entry.pointee.generation == generation else { return nil }
+    guard Self.isFull(set(hash), generation), let entry = Self.known(farSet(hash), key),
+      entry.pointee.generation == generation
+    else { return nil }
     return entry
   }
 
@@ -116,12 +119,13 @@ public struct FlowCache: @unchecked Sendable {
   private static func makeRoom(
     _ near: UnsafeMutablePointer<gw_flow_entry>, _ far: UnsafeMutablePointer<gw_flow_entry>, _ generation: UInt32
   ) -> UnsafeMutablePointer<gw_flow_entry> {
-    func isFull(_ set: UnsafeMutablePointer<gw_flow_entry>) -> Bool {
-      isLive(set, generation) && isLive(set + 1, generation)
-    }
-    let set = isFull(near) && !isFull(far) ? far : near
+    let set = isFull(near, generation) && !isFull(far, generation) ? far : near
     if isLive(set, generation) { (set + 1).pointee = set.pointee }
     return set
+  }
+
+  private static func isFull(_ set: UnsafeMutablePointer<gw_flow_entry>, _ generation: UInt32) -> Bool {
+    isLive(set, generation) && isLive(set + 1, generation)
   }
 
   private static func isLive(_ entry: UnsafeMutablePointer<gw_flow_entry>, _ generation: UInt32) -> Bool {
