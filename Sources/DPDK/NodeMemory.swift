@@ -58,5 +58,6 @@ public enum NodeMemory {
     return memory
   }
 
+  /// What `allocate` gave.
   public static func free(_ memory: UnsafeMutableRawPointer, byteCount: Int) { munmap(memory, byteCount) }
 }

@@ -467,7 +467,7 @@ import Wire
 
   /// Three flows of one set: the third goes to its other set, so that none puts another out for ever.
   @Test func aFullSetHasASecondOne() {
-    let cache = FlowCache(flows: 64)
+    let cache = FlowCache(flows: 4096)
     defer { cache.deallocate() }
     var keys = (1...4).map { Sample.key(Sample.v4($0), Sample.v4(9)) }
     for (i, far) in [1, 2, 3, 3].enumerated() {
@@ -479,9 +479,15 @@ import Wire
       #expect(cache.lookup(&keys[i], hash: hash, generation: 1)?.pointee.adjacency == UInt32(i))
       #expect(cache.lookup(&keys[i], hash: hash, generation: 2) == nil)
     }
-    // Decided anew, it keeps its place.
-    cache.insert(&keys[3], hash: 3 << 32 | 7, generation: 2, policy: nil, adjacency: 9)
-    #expect(cache.lookup(&keys[3], hash: 3 << 32 | 7, generation: 2)?.pointee.adjacency == 9)
+    // Decided anew, each is found: those of the second set first, for which the first one has room now.
+    for (i, far) in [1, 2, 3, 3].enumerated().reversed() {
+      let hash = UInt64(far) << 32 | 7
+      cache.insert(&keys[i], hash: hash, generation: 2, policy: nil, adjacency: UInt32(10 + i))
+      #expect(cache.lookup(&keys[i], hash: hash, generation: 2)?.pointee.adjacency == UInt32(10 + i))
+    }
+    for (i, far) in [1, 2, 3, 3].enumerated() {
+      #expect(cache.lookup(&keys[i], hash: UInt64(far) << 32 | 7, generation: 2)?.pointee.adjacency == UInt32(10 + i))
+    }
   }
 
   /// A quarter of the cache full: of the hundred and more that would not fit if there were one set for each, few are lost.

@@ -279,18 +279,6 @@ enum PlainTunnel {
 
   // MARK: Out
 
-  @inline(__always)
-  private static func haveSucceeded(_ w: WorkerPointer, _ count: Int) -> Bool {
-    let jobs = w.pointee.jobs
-    var all: UInt8 = 1
-    var i = 0
-    while i < count {
-      all &= jobs[i].succeeded
-      i &+= 1
-    }
-    return all != 0
-  }
-
   /// Sealed frames to their ports' buffers: as a rule all to one.
   @inline(__always)
   private static func finish(_ w: WorkerPointer, _ count: Int) {

@@ -86,8 +86,8 @@ public struct FlowCache: @unchecked Sendable {
     _ key: UnsafePointer<gw_flow_key>, hash: UInt64, generation: UInt32, policy: UnsafeMutablePointer<gw_policy>?,
     adjacency: UInt32 = 0, action: UInt8 = 0, saSerial: UInt32 = 0
   ) -> UnsafeMutablePointer<gw_flow_entry> {
-    let (near, far) = (set(hash), farSet(hash))
-    let entry = Self.known(near, key) ?? Self.known(far, key) ?? Self.makeRoom(near, far, generation)
+    let near = set(hash)
+    let entry = Self.known(near, key) ?? makeRoom(near, for: key, hash, generation)
     entry.pointee.key = key.pointee
     entry.pointee.policy = policy
     entry.pointee.generation = generation
@@ -115,13 +115,20 @@ public struct FlowCache: @unchecked Sendable {
     isEntry(set, of: key) ? set : isEntry(set + 1, of: key) ? set + 1 : nil
   }
 
-  /// A place for a new entry, before the older one of its set: where one is free, else the oldest of `near` gives way.
-  private static func makeRoom(
-    _ near: UnsafeMutablePointer<gw_flow_entry>, _ far: UnsafeMutablePointer<gw_flow_entry>, _ generation: UInt32
+  /// A place for an entry that its first set has not: there, before the older one, unless it is full. Then in the other
+  /// set, if that has it or has room; else the oldest of the first gives way.
+  private func makeRoom(
+    _ near: UnsafeMutablePointer<gw_flow_entry>, for key: UnsafePointer<gw_flow_key>, _ hash: UInt64,
+    _ generation: UInt32
   ) -> UnsafeMutablePointer<gw_flow_entry> {
-    let set = isFull(near, generation) && !isFull(far, generation) ? far : near
-    if isLive(set, generation) { (set + 1).pointee = set.pointee }
-    return set
+    var place = near
+    if Self.isFull(near, generation) {
+      let far = farSet(hash)
+      if let entry = Self.known(far, key) { return entry }
+      if !Self.isFull(far, generation) { place = far }
+    }
+    if Self.isLive(place, generation) { (place + 1).pointee = place.pointee }
+    return place
   }
 
   private static func isFull(_ set: UnsafeMutablePointer<gw_flow_entry>, _ generation: UInt32) -> Bool {
