@@ -36,8 +36,7 @@ public enum NodeMemory {
   /// Freed with `free`. Never nil: traps when the machine is out of memory.
   public static func allocate(byteCount: Int, node: Int) -> UnsafeMutableRawPointer {
     precondition(byteCount > 0)
-    let memory = byteCount < hugePage ? map(byteCount) : mapAligned(byteCount)
-    if byteCount >= hugePage { madvise(memory, byteCount, MADV_HUGEPAGE) }
+    let memory = byteCount < hugePage ? map(byteCount) : mapHuge(byteCount)
     if hasNUMA, node >= 0, node < nodes { numa_tonode_memory(memory, byteCount, Int32(node)) }
     return memory
   }
@@ -49,12 +48,13 @@ public enum NodeMemory {
   }
 
   /// More than is needed, and what lies before the first huge page and behind the last byte given back.
-  private static func mapAligned(_ byteCount: Int) -> UnsafeMutableRawPointer {
+  private static func mapHuge(_ byteCount: Int) -> UnsafeMutableRawPointer {
     let pages = (byteCount + 4095) & ~4095
     let start = map(pages + hugePage)
     let memory = start.alignedUp(toMultipleOf: hugePage)
     if memory > start { munmap(start, memory - start) }
     if memory - start < hugePage { munmap(memory + pages, hugePage - (memory - start)) }
+    madvise(memory, byteCount, MADV_HUGEPAGE)
     return memory
   }
 

@@ -66,13 +66,6 @@ struct WorkerPort {
   /// The queue has been full for some rounds.
   var isSaturated: Bool { fullBursts >= 8 }
 
-  /// Frames that were put behind those that wait.
-  @inline(__always)
-  mutating func add(_ frames: Int, bytes: Int) {
-    txCount &+= frames
-    txBytes &+= bytes
-  }
-
   func count(_ index: PortCounters.Index, _ n: Int) { (counters + index.rawValue).add(n) }
 
   static var smallestBurst: UInt16 { 32 }

@@ -103,9 +103,7 @@ final class WorkerMemory: @unchecked Sendable {
         identification: UInt16.random(in: 0...UInt16.max)))
   }
 
-  private static func makePorts(
-    _ id: Int, _ context: Context, packets: Int
-  ) -> UnsafeMutablePointer<WorkerPort> {
+  private static func makePorts(_ id: Int, _ context: Context, packets: Int) -> UnsafeMutablePointer<WorkerPort> {
     let ports = UnsafeMutablePointer<WorkerPort>.allocate(capacity: context.ports.count)
     for (index, port) in context.ports.enumerated() {
       let room = Worker.txCapacity + packets

@@ -103,6 +103,7 @@ enum InboundStage {
         }
       } else {
         guard lookUp(w, packet) != nil else { continue }
+        // Whose SA is not compared with any.
         lookUps &+= 2
       }
       (candidates.base + found).initialize(to: packet)

@@ -44,8 +44,7 @@ enum PlainTunnel {
   /// False: something is unusual about them, and nothing was done.
   @inline(__always)
   private static func sendAll(_ w: WorkerPointer, _ framed: Framed, port: UInt16) -> Bool {
-    let p = w.pointee.ports + Int(port)
-    guard framed.areSimple, p.pointee.txCount == framed.waiting else { return false }
+    guard framed.areSimple, w.pointee.ports[Int(port)].txCount == framed.waiting else { return false }
     let jobs = w.pointee.jobs
     var (succeeded, bytes): (UInt8, Int) = (1, framed.count &* PlainFrame.added)
     var i = 0
@@ -55,8 +54,7 @@ enum PlainTunnel {
       i &+= 1
     }
     guard succeeded != 0 else { return false }
-    p.pointee.add(framed.count, bytes: bytes)
-    if p.pointee.txCount >= Worker.txCapacity { TransmitStage.flush(w, port: Int(port)) }
+    TransmitStage.add(w, framed.count, bytes: bytes, port: Int(port))
     return true
   }
 
@@ -286,9 +284,7 @@ enum PlainTunnel {
     let jobs = w.pointee.jobs
     let port = jobs[0].index
     guard port != PlainFrame.isTooLarge, jobs[0].succeeded != 0 else { return finishEach(w, count) }
-    let p = w.pointee.ports + Int(port)
-    let waiting = p.pointee.txCount
-    let tx = p.pointee.tx + waiting
+    let tx = w.pointee.ports[Int(port)].tx + w.pointee.ports[Int(port)].txCount
     let outcome = jobs[0].outcome
     var (difference, bytes): (UInt32, Int) = (0, 0)
     var i = 0
@@ -300,8 +296,7 @@ enum PlainTunnel {
       i &+= 1
     }
     if difference != 0 { return finishEach(w, count) }
-    p.pointee.add(count, bytes: bytes)
-    if p.pointee.txCount >= Worker.txCapacity { TransmitStage.flush(w, port: Int(port)) }
+    TransmitStage.add(w, count, bytes: bytes, port: Int(port))
   }
 
   @inline(never)

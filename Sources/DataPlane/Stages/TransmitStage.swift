@@ -80,11 +80,17 @@ enum TransmitStage {
   /// A finished frame into its port's buffer.
   @inline(__always)
   static func enqueue(_ w: WorkerPointer, _ mbuf: Mbuf, port: Int) {
-    let count = w.pointee.ports[port].txCount
-    w.pointee.ports[port].tx[count] = mbuf
-    w.pointee.ports[port].txBytes &+= Int(mbuf.pointee.pkt_len)
-    w.pointee.ports[port].txCount = count &+ 1
-    if count &+ 1 == Worker.txCapacity { flush(w, port: port) }
+    w.pointee.ports[port].tx[w.pointee.ports[port].txCount] = mbuf
+    add(w, 1, bytes: Int(mbuf.pointee.pkt_len), port: port)
+  }
+
+  /// Frames that were put behind those that wait in the port's buffer.
+  @inline(__always)
+  static func add(_ w: WorkerPointer, _ frames: Int, bytes: Int, port: Int) {
+    let p = w.pointee.ports + port
+    p.pointee.txCount &+= frames
+    p.pointee.txBytes &+= bytes
+    if p.pointee.txCount >= Worker.txCapacity { flush(w, port: port) }
   }
 
   @inline(__always)
