@@ -36,10 +36,9 @@ extension UnsafeMutablePointer where Pointee == cdpdk_mbuf {
     pointee.pkt_len &-= UInt32(truncatingIfNeeded: count)
   }
 
-  /// Sets the length of a single-segment packet; the caller has checked the room. Of the packet and of its segment in one
-  /// store, which clears the VLAN tag behind them: no port gives or takes any.
+  /// Sets the length of a single-segment packet; the caller has checked the room.
   @inlinable @inline(__always) public func setLength(_ count: Int) {
-    let lengths = UInt64(UInt16(truncatingIfNeeded: count)) << 32 | UInt64(UInt32(truncatingIfNeeded: count))
-    UnsafeMutableRawPointer(self).storeBytes(of: lengths, toByteOffset: 36, as: UInt64.self)
+    pointee.pkt_len = UInt32(truncatingIfNeeded: count)
+    pointee.data_len = UInt16(truncatingIfNeeded: count)
   }
 }

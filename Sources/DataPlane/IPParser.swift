@@ -4,29 +4,11 @@ import Wire
 /// IP headers into `Packet` fields and the flow key. No trap on any input; `Packet.length` bytes are there.
 enum IPParser {
   /// Nil, or why the packet is refused.
-  @inline(__always)
+  @inline(never)
   static func ipv4(_ packet: PacketPointer) -> DropReason? {
-    var flow = ParsedFlow(unparsed: packet.header)
-    return ipv4(packet, packet.pointee.ip, length: Int(packet.pointee.length), &flow)
-  }
-
-  /// With the fields that it needs in the caller's hands: of the record, what is not the packet's own (`mbuf`, `ip`) need
-  /// not be written yet. `flow` has the header so far.
-  @inline(__always)
-  static func ipv4(
-    _ packet: PacketPointer, _ start: UnsafeMutableRawPointer, length: Int, _ flow: inout ParsedFlow
-  ) -> DropReason? {
-    guard length >= IPv4Header.minimumLength else { return .ipTruncated }
-    let ip = UnsafeRawPointer(start)
-    let first = ip.byte(at: 0)
-    guard first == 0x45 else {
-      packet.header = flow.header
-      packet.pointee.length = Int32(truncatingIfNeeded: length)
-      let reason = ipv4WithOptions(packet, first: first)
-      flow = ParsedFlow(packet)
-      return reason
-    }
-    return ipv4(packet, ip, length: length, headerLength: 20, &flow)
+    guard Int(packet.pointee.length) >= IPv4Header.minimumLength else { return .ipTruncated }
+    let first = UnsafeRawPointer(packet.pointee.ip).byte(at: 0)
+    return first == 0x45 ? ipv4(packet, headerLength: 20) : ipv4WithOptions(packet, first: first)
   }
 
   @inline(never)
@@ -36,18 +18,14 @@ enum IPParser {
     guard headerLength >= 20, headerLength <= Int(packet.pointee.length) else { return .ipHeaderLength }
     // Source routes would let the sender choose the way around the policy (RFC 7126 4.3).
     if hasSourceRoute(UnsafeRawPointer(packet.pointee.ip), headerLength: headerLength) { return .ipSourceRoute }
-    var flow = ParsedFlow(unparsed: packet.header)
-    return ipv4(
-      packet, UnsafeRawPointer(packet.pointee.ip), length: Int(packet.pointee.length), headerLength: headerLength, &flow
-    )
+    return ipv4(packet, headerLength: headerLength)
   }
 
   @inline(__always)
-  private static func ipv4(
-    _ packet: PacketPointer, _ ip: UnsafeRawPointer, length: Int, headerLength: Int, _ flow: inout ParsedFlow
-  ) -> DropReason? {
+  private static func ipv4(_ packet: PacketPointer, headerLength: Int) -> DropReason? {
+    let ip = UnsafeRawPointer(packet.pointee.ip)
     let total = Int(ip.big16(at: 2))
-    guard total >= headerLength, total <= length else { return .ipTotalLength }
+    guard total >= headerLength, total <= Int(packet.pointee.length) else { return .ipTotalLength }
     let isRight =
       headerLength == 20
       ? IPv4Header.isShortChecksumValid(ip) : InternetChecksum.of(ip, count: headerLength) == 0
@@ -55,19 +33,19 @@ enum IPParser {
     let number = ip.byte(at: 9)
     let fragment = ip.big16(at: 6)
     packet.pointee.length = Int32(truncatingIfNeeded: total)
-    flow.header.parsed(payloadOffset: headerLength, ipProtocol: number, version: 4)
-    packet.header = flow.header
+    var header = packet.header
+    header.parsed(payloadOffset: headerLength, ipProtocol: number, version: 4)
+    packet.header = header
     packet.marks = PacketMarks.word(
       isFragment: fragment & 0x3fff != 0, trafficClass: ip.byte(at: 1), dontFragment: fragment & 0x4000 != 0)
     packet.pointee.key.source_high = 0
     packet.pointee.key.destination_high = 0
-    (flow.source, flow.destination) = (UInt64(ip.big32(at: 12)), UInt64(ip.big32(at: 16)))
-    packet.pointee.key.source_low = flow.source
-    packet.pointee.key.destination_low = flow.destination
-    flow.rest = rest(
-      flow.header, ip + headerLength, length: total &- headerLength, isFragment: fragment & 0x3fff != 0,
-      number: number, family: 2)
-    setRest(packet, flow.rest)
+    packet.pointee.key.source_low = UInt64(ip.big32(at: 12))
+    packet.pointee.key.destination_low = UInt64(ip.big32(at: 16))
+    let rest = rest(
+      header, ip + headerLength, length: total &- headerLength, isFragment: fragment & 0x3fff != 0, number: number,
+      family: ipv4Family)
+    setRest(packet, rest)
     return nil
   }
 
@@ -77,7 +55,7 @@ enum IPParser {
   private static func rest(
     _ header: PacketHeader, _ payload: UnsafeRawPointer, length: Int, isFragment: Bool, number: UInt8, family: UInt64
   ) -> UInt64 {
-    let rest = UInt64(number) << 32 | family << 40 | header.origin << 56
+    let rest = UInt64(number) << 32 | family | header.origin << 56
     if number == IPProtocol.esp { return rest | opaque }
     if (number == IPProtocol.tcp || number == IPProtocol.udp) && length >= 4 && !isFragment {
       // (source, destination) as they lie in the packet; each in host order, the source in the low half.
@@ -87,12 +65,16 @@ enum IPParser {
     return rest | unusualPorts(payload, length: length, isFragment: isFragment, number: number)
   }
 
-  /// `gw_flow_key.opaque_ports`, in its last eight bytes.
-  private static var opaque: UInt64 { 1 << 48 }
+  /// `gw_flow_key.family` of IPv4 and `opaque_ports`, in its last eight bytes.
+  static var ipv4Family: UInt64 { 2 << 40 }
+  static var opaque: UInt64 { 1 << 48 }
+
+  /// ESP in UDP (RFC 3948 2.1).
+  static var encapsulationPort: UInt16 { 4500 }
 
   /// The key's last eight bytes in one store: they are loaded as one word soon, which many small stores would hold up.
   @inline(__always)
-  private static func setRest(_ packet: PacketPointer, _ word: UInt64) {
+  static func setRest(_ packet: PacketPointer, _ word: UInt64) {
     withUnsafeMutableBytes(of: &packet.pointee.key) { $0.storeBytes(of: word, toByteOffset: 32, as: UInt64.self) }
   }
 
@@ -123,15 +105,6 @@ enum IPParser {
     return false
   }
 
-  @inline(__always)
-  static func ipv6(_ packet: PacketPointer, length: Int, _ flow: inout ParsedFlow) -> DropReason? {
-    packet.header = flow.header
-    packet.pointee.length = Int32(truncatingIfNeeded: length)
-    let reason = ipv6(packet)
-    flow = ParsedFlow(packet)
-    return reason
-  }
-
   @inline(never)
   static func ipv6(_ packet: PacketPointer) -> DropReason? {
     let ip = UnsafeRawPointer(packet.pointee.ip)
@@ -159,7 +132,7 @@ enum IPParser {
     packet.pointee.key.destination_low = ip.big64(at: 32)
     let rest = rest(
       fields, ip + Int(walk.upperOffset), length: header.totalLength &- Int(walk.upperOffset),
-      isFragment: walk.isFragment, number: walk.upperProtocol, family: 10)
+      isFragment: walk.isFragment, number: walk.upperProtocol, family: 10 << 40)
     setRest(packet, rest)
     return nil
   }

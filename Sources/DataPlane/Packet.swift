@@ -42,6 +42,7 @@ public struct Packet {
   @usableFromInline var dontFragment: Bool
   // Line 1: what it is looked up by.
   @usableFromInline var key: gw_flow_key
+  /// Of `key`, in `policy`; in `inbound` what `PlainESP` says, or 0.
   @usableFromInline var hash: UInt64
   /// Inbound UDP encapsulation: the outer source as (address low : 32, port : 16).
   @usableFromInline var peer: UInt64
@@ -54,9 +55,7 @@ struct PacketHeader {
   static var offset: Int { 48 }
   /// What came before the parser: port, origin, depth.
   static var beforeParsing: UInt64 { 0xffff_0000_ffff_0000 }
-  /// What says whether a packet is ESP over IPv4 without options, in clear from outside.
-  private static var espMask: UInt64 { 0xffff_ffff_0000_ffff }
-  private static var espValue: UInt64 { 20 | UInt64(50) << 32 | UInt64(4) << 40 }
+  static var portMask: UInt64 { 0xffff_0000 }
 
   var word: UInt64
 
@@ -75,17 +74,6 @@ struct PacketHeader {
       | UInt64(version) << 40
   }
 
-  /// Out of one more SA.
-  @inline(__always)
-  mutating func opened() {
-    let depth = (word >> 56 &+ 1) << 56
-    word = word & 0xffff_ffff | UInt64(PacketOrigin.tunnel.rawValue) << 48 | depth
-  }
-
-  /// First of all, so by its whole header: ESP over IPv4 without options, not out of a tunnel.
-  var isPlainESP: Bool {
-    @inline(__always) get { word & Self.espMask == Self.espValue }
-  }
   var origin: UInt64 {
     @inline(__always) get { word >> 48 & 0xff }
   }
@@ -102,6 +90,11 @@ struct PacketMarks {
   static func word(isFragment: Bool, trafficClass: UInt8, dontFragment: Bool) -> UInt32 {
     (isFragment ? 1 : 0) | UInt32(trafficClass) << 16 | (dontFragment ? 1 << 24 : 0)
   }
+  /// Of a whole packet, by the first eight bytes of its IPv4 header, little-endian.
+  @inline(__always)
+  static func word(ipv4 first: UInt64) -> UInt32 {
+    UInt32(truncatingIfNeeded: first << 8 & 0xff_0000 | first >> 30 & 0x100_0000)
+  }
   /// `dontFragment`: 1 or 0.
   @inline(__always)
   static func word(trafficClass: UInt8, dontFragment: UInt32) -> UInt32 {
@@ -114,6 +107,8 @@ struct PacketMarks {
   static func dontFragment(_ word: UInt32) -> UInt32 { word >> 24 & 1 }
   /// A fragment, or encapsulated.
   static var unusual: UInt32 { 0x0101 }
+  /// What an opened packet's outer header may have for the inner one: ECN; it was encapsulated.
+  static var opened: UInt32 { 0x3_0100 }
 }
 
 extension UnsafeMutablePointer where Pointee == Packet {
@@ -133,6 +128,14 @@ extension UnsafeMutablePointer where Pointee == Packet {
     }
   }
 
+  /// A record's first use in a burst. The caller writes header, marks and length.
+  @inline(__always)
+  func begin(_ mbuf: Mbuf) {
+    pointee.mbuf = mbuf
+    pointee.sa = nil
+    pointee.policy = nil
+  }
+
   /// The buffer begins at the packet now, and ends with it.
   @inline(__always)
   func trim() {
@@ -140,6 +143,12 @@ extension UnsafeMutablePointer where Pointee == Packet {
     let offset = pointee.ip - mbuf.pointee.buf_addr.unsafelyUnwrapped
     mbuf.pointee.data_off = UInt16(truncatingIfNeeded: offset)
     mbuf.setLength(Int(pointee.length))
+  }
+
+  /// `trim`, if it came out of a tunnel, where nobody has.
+  @inline(__always)
+  func trimOpened() {
+    if pointee.origin == .tunnel { trim() }
   }
 }
 

@@ -24,10 +24,9 @@ import Testing
     #expect(packet.pointee.port == 0x1234 && packet.pointee.origin == .host && packet.pointee.depth == 2)
     #expect(packet.pointee.payloadOffset == 0x2829)
     #expect(packet.pointee.ipProtocol == 50 && packet.pointee.version == 6)
-    #expect(!packet.header.isPlainESP)
-    header.opened()
-    packet.header = header
-    #expect(packet.pointee.port == 0x1234 && packet.pointee.origin == .tunnel && packet.pointee.depth == 3)
+    packet.header = PlainIPv4.header(opened: header)
+    #expect(packet.pointee.port == 0x1234 && packet.pointee.origin == .tunnel && packet.pointee.depth == 1)
+    #expect(packet.pointee.payloadOffset == 20 && packet.pointee.ipProtocol == 0 && packet.pointee.version == 4)
 
     for fragment in [false, true] {
       for whole in [false, true] {
@@ -41,18 +40,5 @@ import Testing
         #expect(packet.marks & PacketMarks.unusual != 0)
       }
     }
-  }
-
-  @Test func plainESPIsWhatCameInClear() {
-    func isPlain(
-      _ origin: PacketOrigin, depth: UInt8 = 0, offset: Int = 20, number: UInt8 = 50, version: UInt8 = 4
-    ) -> Bool {
-      var header = PacketHeader(port: 7, origin: origin, depth: depth)
-      header.parsed(payloadOffset: offset, ipProtocol: number, version: version)
-      return header.isPlainESP
-    }
-    #expect(isPlain(.clear))
-    #expect(!isPlain(.tunnel) && !isPlain(.host) && !isPlain(.clear, depth: 1))
-    #expect(!isPlain(.clear, offset: 24) && !isPlain(.clear, number: 51) && !isPlain(.clear, version: 6))
   }
 }

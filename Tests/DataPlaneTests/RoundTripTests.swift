@@ -82,6 +82,25 @@ extension DataPlaneTests {
       }
     }
 
+    /// What transport mode protects is no tunnel's, whatever it looks like and whatever its protocol.
+    @Test func transportModeCarriesNoTunnel() throws {
+      for esn in [false, true] {
+        let pair = try Pair(engines: Self.engines)
+        let sa = Pair.sa(.esp, .transport, .v4, transform: .esp(.aesGCM16), esn: esn)
+        try pair.add([sa], for: Pair.endpoints(.v4))
+        let inner = Packets.udp(from: Pair.host4.0, to: Pair.host4.1, payload: [1, 2, 3])
+        let packets = [UInt8(0), 59, 253, 255].map {
+          Packets.ip(from: Pair.wan4.0, to: Pair.wan4.1, number: $0, payload: inner)
+        }
+        let sealed = pair.a.sendFromHost(packets)
+        #expect(sealed.sent.count == packets.count && sealed.drops == [:])
+        let opened = pair.b.receive(sealed.sent)
+        #expect(opened.sent.isEmpty)
+        // Protocol 59 is a dummy packet (RFC 4303 2.6).
+        #expect(opened.host == [packets[0], packets[2], packets[3]] && opened.drops == [.espDummy: 1])
+      }
+    }
+
     /// Bursts of one policy, as the one before and not, and of two in any mixture: the ways through them differ.
     @Test func espTunnelsBurstAfterBurst() throws {
       var generator = SeededGenerator()

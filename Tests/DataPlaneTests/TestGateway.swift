@@ -81,6 +81,24 @@ final class TestGateway {
     }
   }
 
+  /// The records of what is received, by the list that each waits in then. Their buffers are gone.
+  func sort(_ packets: [[UInt8]]) -> (inbound: [Packet], policy: [Packet]) {
+    let w = worker
+    for (index, packet) in packets.enumerated() { w.pointee.received[index] = frame(packet) }
+    ReceiveStage.run(w, port: 0, count: packets.count)
+    func empty(_ list: inout PacketList) -> [Packet] {
+      let records = (0..<list.count).map { list[$0].pointee }
+      for record in records { cdpdk_free(record.mbuf) }
+      list.count = 0
+      return records
+    }
+    defer {
+      w.releaseFreed()
+      w.pointee.packetCount = 0
+    }
+    return (empty(&w.pointee.inbound), empty(&w.pointee.policy))
+  }
+
   /// IP packets that the gateway's own kernel sends.
   func sendFromHost(_ packets: [[UInt8]]) -> Outcome {
     run(packets) { w, mbuf, _ in

@@ -243,4 +243,21 @@ typedef struct gw_flow_entry {
 } gw_flow_entry;
 _Static_assert(offsetof(gw_flow_entry, policy) == 40, "flow entry");
 _Static_assert(sizeof(gw_flow_entry) == 64, "one line");
+
+/* RFC 4303 2.4: whether the last `count` (0 to 8) of the eight bytes of a little-endian word are 1, 2, 3 ... Tables, for
+   shifts by what a packet says are several instructions each. */
+static inline int gw_is_padding(uint64_t bytes, uint32_t count) {
+  static const uint64_t last[9][2] = {
+      {0, 0},
+      {0xff00000000000000, 0x0100000000000000},
+      {0xffff000000000000, 0x0201000000000000},
+      {0xffffff0000000000, 0x0302010000000000},
+      {0xffffffff00000000, 0x0403020100000000},
+      {0xffffffffff000000, 0x0504030201000000},
+      {0xffffffffffff0000, 0x0605040302010000},
+      {0xffffffffffffff00, 0x0706050403020100},
+      {0xffffffffffffffff, 0x0807060504030201},
+  };
+  return (bytes & last[count][0]) == last[count][1];
+}
 #endif

@@ -139,7 +139,8 @@ enum HandedBursts {
     let (jobs, sealed) = (w.pointee.jobs, w.pointee.sealed)
     w.pointee.jobs = w.pointee.handoff.jobs + first
     w.pointee.sealed = w.pointee.handoff.packets.from(first)
-    let count = InboundStage.prepare(w, found)
+    InboundStage.prepare(w, w.pointee.inbound, found)
+    let count = w.pointee.sealed.count
     let bytes = address(w.pointee.jobs, w.pointee.sealed, count)
     w.pointee.inbound.count = 0
     w.pointee.jobs = jobs
@@ -314,4 +315,12 @@ extension PacketList {
   /// An empty list of the entries from `index` on.
   @inline(__always)
   func from(_ index: Int) -> PacketList { PacketList(base: base + index) }
+
+  /// The entries from `index` on.
+  @inline(__always)
+  func dropFirst(_ index: Int) -> PacketList {
+    var list = from(index)
+    list.count = count &- index
+    return list
+  }
 }

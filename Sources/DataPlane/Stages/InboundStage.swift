@@ -17,41 +17,40 @@ enum InboundStage {
     while w.pointee.inbound.count > 0 {
       let candidates = w.pointee.inbound
       w.pointee.inbound.count = 0
-      let (found, isOneSA) = lookUp(w, candidates)
-      let jobs = prepare(w, found, isOneSA: isOneSA)
+      w.pointee.sealed.count = 0
+      let taken = PlainOpening.prepareFirst(w, candidates)
+      let isOneSA = taken == candidates.count
+      if !isOneSA {
+        let others = candidates.dropFirst(taken)
+        prepare(w, others, lookUp(w, others))
+      }
+      let jobs = w.pointee.sealed.count
       w.mark(.inbound)
-      if isOneSA, jobs > 0 {
+      guard jobs > 0 else { continue }
+      if isOneSA {
         w.pointee.sealed[0].pointee.sa.unsafelyUnwrapped.pointee.burst.unsafelyUnwrapped(w.pointee.jobs, jobs)
+        w.mark(.crypto)
+        finishOne(w, jobs)
       } else {
         CryptoRuns.run(w, jobs)
+        w.mark(.crypto)
+        finish(w, jobs)
       }
-      w.mark(.crypto)
-      finish(w, jobs, isOneSA: isOneSA)
       w.mark(.inbound)
     }
   }
 
   // MARK: Lookup
 
-  /// Those that have an SA move to the front of the list; returns how many, and whether it is seen at a glance that all
-  /// have the same one. The others go where clear packets go.
+  /// Those that have an SA move to the front of the list; returns how many. The others go where clear packets go.
   @inline(__always)
-  private static func lookUp(_ w: WorkerPointer, _ candidates: PacketList) -> (found: Int, isOneSA: Bool) {
+  private static func lookUp(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
     let isScattered =
-      plainSPI(candidates[0]) != plainSPI(candidates[candidates.count &- 1]) && w.pointee.sad.isLarge
+      candidates[0].pointee.hash != candidates[candidates.count &- 1].pointee.hash && w.pointee.sad.isLarge
     if isScattered { prefetchEntries(w, candidates) }
-    let result = lookUpEach(w, candidates)
-    if isScattered { prefetchSAs(w, candidates, result.found) }
-    return result
-  }
-
-  /// Nil: not the usual packet, or too short to say.
-  @inline(__always)
-  private static func plainSPI(_ packet: PacketPointer) -> UInt32? {
-    guard packet.header.isPlainESP, packet.marks & PacketMarks.unusual == 0,
-      packet.pointee.length >= Int32(IPv4Header.minimumLength &+ ESP.headerLength)
-    else { return nil }
-    return packet.pointee.ip.loadUnaligned(fromByteOffset: IPv4Header.minimumLength, as: UInt32.self)
+    let found = lookUpEach(w, candidates)
+    if isScattered { prefetchSAs(w, candidates, found) }
+    return found
   }
 
   /// Many SAs of very many in the burst: what each look-up reads is asked for before any is made.
@@ -61,8 +60,8 @@ enum InboundStage {
     while i < candidates.count {
       let packet = candidates[i]
       i &+= 1
-      guard let spi = plainSPI(packet) else { continue }
-      w.pointee.sad.prefetch(spi: spi, destination4: UInt32(truncatingIfNeeded: packet.pointee.key.destination_low))
+      guard let esp = PlainESP(packet) else { continue }
+      w.pointee.sad.prefetch(spi: esp.spi, destination4: esp.destination)
     }
   }
 
@@ -79,47 +78,43 @@ enum InboundStage {
   }
 
   @inline(__always)
-  private static func lookUpEach(_ w: WorkerPointer, _ candidates: PacketList) -> (found: Int, isOneSA: Bool) {
+  private static func lookUpEach(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
     var found = 0
-    var lookUps = 0
     // Neighbours are often of one SA: the last one found, by what it was found by.
     var last: UnsafeMutablePointer<gw_sa>?
-    var lastSPI: UInt32 = 0
-    var lastDestination: UInt64 = 0
+    var lastWord: UInt64 = 0
     var i = 0
     while i < candidates.count {
       let packet = candidates[i]
       i &+= 1
-      if let spi = plainSPI(packet) {
-        let destination = packet.pointee.key.destination_low
-        if spi == lastSPI, let sa = last, destination == lastDestination {
+      if let esp = PlainESP(packet) {
+        if esp.word == lastWord, let sa = last {
           packet.pointee.sa = sa
         } else {
-          guard let sa = lookUpPlain(w, packet, spi: spi) else { continue }
-          lookUps &+= 1
+          guard let sa = lookUpPlain(w, packet, esp) else { continue }
           last = sa
-          lastSPI = spi
-          lastDestination = destination
+          lastWord = esp.word
         }
       } else {
         guard lookUp(w, packet) != nil else { continue }
-        // Whose SA is not compared with any.
-        lookUps &+= 2
       }
       (candidates.base + found).initialize(to: packet)
       found &+= 1
     }
-    return (found, lookUps == 1)
+    return found
   }
 
-  /// As `lookUp`, for what `plainSPI` gave an SPI.
+  /// As `lookUp`.
   @inline(__always)
   private static func lookUpPlain(
-    _ w: WorkerPointer, _ packet: PacketPointer, spi: UInt32
+    _ w: WorkerPointer, _ packet: PacketPointer, _ esp: PlainESP
   ) -> UnsafeMutablePointer<gw_sa>? {
-    let destination = UInt32(truncatingIfNeeded: packet.pointee.key.destination_low)
-    let sa = w.pointee.sad.lookup(spi: spi, destination4: destination, saProtocol: ESP.ipProtocol)
-    return take(w, packet, sa, packet.pointee.ip + IPv4Header.minimumLength)
+    take(w, packet, findPlain(w, esp), packet.pointee.ip + IPv4Header.minimumLength)
+  }
+
+  @inline(__always)
+  static func findPlain(_ w: WorkerPointer, _ esp: PlainESP) -> UnsafeMutablePointer<gw_sa>? {
+    w.pointee.sad.lookup(spi: esp.spi, destination4: esp.destination, saProtocol: ESP.ipProtocol)
   }
 
   /// Nil: the packet, which has no SA, went elsewhere.
@@ -136,7 +131,7 @@ enum InboundStage {
     _ header: UnsafeMutableRawPointer
   ) -> UnsafeMutablePointer<gw_sa>? {
     guard let sa = found else {
-      if !EarlyESP.waits(w, packet, header) { w.enqueueForPolicy(packet) }
+      withoutSA(w, packet, header)
       return nil
     }
     cdpdk_prefetch(UnsafeRawPointer(sa))
@@ -144,6 +139,13 @@ enum InboundStage {
     if packet.pointee.depth > 0 { w.rememberLayer(packet) }
     packet.pointee.sa = sa
     return sa
+  }
+
+  @inline(never)
+  private static func withoutSA(_ w: WorkerPointer, _ packet: PacketPointer, _ header: UnsafeMutableRawPointer) {
+    // Which was right, and so is again: for the key.
+    if PlainESP(packet) != nil { _ = IPParser.ipv4(packet) }
+    if !EarlyESP.waits(w, packet, header) { w.enqueueForPolicy(packet) }
   }
 
   /// The ESP, AH or IPComp header; nil when the packet went elsewhere.
@@ -217,20 +219,18 @@ enum InboundStage {
       guard candidates[i].pointee.ipProtocol == ESP.ipProtocol else { return nil }
       i &+= 1
     }
-    return lookUp(w, candidates).found
+    return lookUp(w, candidates)
   }
 
   // MARK: Before the engine
 
-  /// Jobs for the first `count` packets of the inbound list that pass the checks; returns how many.
+  /// Jobs for those of the first `count` packets of a list that pass the checks, behind those that `sealed` has.
   @inline(__always)
-  static func prepare(_ w: WorkerPointer, _ count: Int, isOneSA: Bool = false) -> Int {
-    let found = w.pointee.inbound
-    w.pointee.sealed.count = 0
+  static func prepare(_ w: WorkerPointer, _ found: PacketList, _ count: Int) {
     var i = 0
     while i < count {
       let sa = found[i].pointee.sa.unsafelyUnwrapped
-      var end = isOneSA ? count : i &+ 1
+      var end = i &+ 1
       while end < count, found[end].pointee.sa == sa { end &+= 1 }
       if sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue != 0 {
         while i < end {
@@ -244,7 +244,6 @@ enum InboundStage {
       }
       i = end
     }
-    return w.pointee.sealed.count
   }
 
   /// Neighbours of one SA that `PlainOpening` does not take.
@@ -319,8 +318,23 @@ enum InboundStage {
 
   // MARK: After the engine
 
+  /// Of one SA, if all succeeded.
   @inline(__always)
-  static func finish(_ w: WorkerPointer, _ count: Int, isOneSA: Bool = false) {
+  private static func finishOne(_ w: WorkerPointer, _ count: Int) {
+    let jobs = w.pointee.jobs
+    var succeeded = jobs[0].succeeded
+    var i = 1
+    while i < count {
+      succeeded &= jobs[i].succeeded
+      i &+= 1
+    }
+    if succeeded == 0 { return finish(w, count) }
+    let sa = w.pointee.sealed[0].pointee.sa.unsafelyUnwrapped
+    accept(w, sa, 0, count)
+    opened(w, sa, 0, count)
+  }
+
+  static func finish(_ w: WorkerPointer, _ count: Int) {
     let packets = w.pointee.sealed
     let jobs = w.pointee.jobs
     var i = 0
@@ -332,7 +346,7 @@ enum InboundStage {
         continue
       }
       var end = i &+ 1
-      while end < count, isOneSA || packets[end].pointee.sa == sa, jobs[end].succeeded != 0 { end &+= 1 }
+      while end < count, packets[end].pointee.sa == sa, jobs[end].succeeded != 0 { end &+= 1 }
       accept(w, sa, i, end)
       if sa.pointee.sa_protocol == ESP.ipProtocol { opened(w, sa, i, end) } else { openedAH(w, sa, i, end) }
       i = end
@@ -367,7 +381,8 @@ enum InboundStage {
   private static func opened(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ first: Int, _ end: Int) {
     let packets = w.pointee.sealed
     let jobs = w.pointee.jobs
-    let isTunnel = sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0
+    // What the usual packet's trailer says is in it; nothing that a byte may say, if there is no tunnel.
+    let inner = sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0 ? Int(IPProtocol.ipip) : -1
     var count = SACount(sa)
     var i = first
     while i < end {
@@ -384,13 +399,10 @@ enum InboundStage {
         drop(w, packet, sa, .espPadding)
         continue
       }
-      if packet.pointee.isEncapsulated { notePeer(w, packet, sa) }
       count.add(bytes: payload.length)
-      if isTunnel && payload.nextHeader == IPProtocol.ipip {
-        tunnel(w, packet, sa, inner: start, length: payload.length, version: 4)
-      } else {
-        unwrap(w, packet, sa, payload: start, length: payload.length, nextHeader: payload.nextHeader)
-      }
+      if Int(payload.nextHeader) == inner, sortInner(w, packet, start, length: payload.length) { continue }
+      if packet.pointee.isEncapsulated { notePeer(w, packet, sa) }
+      unwrap(w, packet, sa, payload: start, length: payload.length, nextHeader: payload.nextHeader)
     }
     count.end(w)
   }
@@ -466,6 +478,21 @@ enum InboundStage {
     reparse(w, packet, sa)
   }
 
+  /// The usual packet out of the first tunnel. False: it is another, and nothing was done.
+  @inline(__always)
+  private static func sortInner(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ inner: UnsafeMutableRawPointer, length: Int
+  ) -> Bool {
+    let outerMarks = packet.marks
+    guard packet.pointee.depth == 0, let plain = PlainIPv4(inner, length: length),
+      outerMarks & PacketMarks.opened == 0 || (outerMarks ^ plain.marks) & PacketMarks.opened == 0
+    else { return false }
+    let header = PlainIPv4.header(opened: packet.header)
+    guard w.sortPlain(packet, plain, inner, header, takesESP: false) else { return false }
+    packet.pointee.ip = inner
+    return true
+  }
+
   @inline(__always)
   private static func tunnel(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, inner: UnsafeMutableRawPointer,
@@ -473,12 +500,10 @@ enum InboundStage {
   ) {
     let outerClass = packet.pointee.trafficClass
     packet.pointee.ip = inner
-    var flow = ParsedFlow(unparsed: packet.header)
-    flow.header.opened()
-    let reason =
-      version == 4
-      ? IPParser.ipv4(packet, inner, length: length, &flow) : IPParser.ipv6(packet, length: length, &flow)
-    guard reason == nil else {
+    packet.pointee.length = Int32(truncatingIfNeeded: length)
+    packet.pointee.origin = .tunnel
+    packet.pointee.depth &+= 1
+    guard (version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)) == nil else {
       drop(w, packet, sa, .innerMalformed)
       return
     }
@@ -490,7 +515,7 @@ enum InboundStage {
       }
       if ecn != packet.pointee.trafficClass & 3 { packet.setECN(ecn) }
     }
-    resort(w, packet, sa, flow, isIPv6: version == 6)
+    resort(w, packet, sa)
   }
 
   /// Transport mode and bundles: the packet stands whole at `packet.ip` again.
@@ -502,20 +527,17 @@ enum InboundStage {
       drop(w, packet, sa, .innerMalformed)
       return
     }
-    resort(w, packet, sa, ParsedFlow(packet), isIPv6: packet.pointee.version == 6)
+    resort(w, packet, sa)
   }
 
   @inline(__always)
-  private static func resort(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ flow: ParsedFlow, isIPv6: Bool
-  ) {
-    guard flow.header.depth < maximumDepth else {
+  private static func resort(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    guard packet.pointee.depth < maximumDepth else {
       drop(w, packet, sa, .nestingTooDeep)
       return
     }
-    // The buffer last: the compiler must take it for an alias of the packet, and would load its key again.
-    w.sort(packet, flow, isIPv6: isIPv6)
-    packet.trim()
+    // What goes to `policy` is trimmed there, unless it leaves as it is.
+    if w.sort(packet) { packet.trim() }
   }
 }
 

@@ -105,9 +105,10 @@ struct PlainFrame {
     esp.storeBytes(of: identity, as: UInt64.self)
     esp.storeBytes(of: iv, toByteOffset: 8, as: UInt64.self)
 
+    job.pointee.setNonce(salt: sa.pointee.salt, iv: iv)
     ESP.describe(
-      job, session: session, header: esp, text: text, textLength: textLength, identity: identity,
-      nonce: (UInt64(sa.pointee.salt) | iv << 32, iv >> 32), isExtended: sa.pointee.flags & GW_SA_ESN.rawValue != 0,
+      job, session: session, text: text, textLength: textLength, identity: identity,
+      isExtended: sa.pointee.flags & GW_SA_ESN.rawValue != 0,
       high: UInt32(truncatingIfNeeded: iv))
 
     let start = esp - Self.outerLength

@@ -14,15 +14,59 @@ enum PlainOpening {
   @inline(__always)
   static func takes(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool { sa.pointee.flags & GW_SA_PLAIN.rawValue != 0 }
 
+  // MARK: One SA
+
+  /// Looks up the SA of the first packet and, if it is one of these, prepares that packet and those behind it that are
+  /// the SA's and in order at a glance. Returns how many it took: none, if first and last are not of one SA.
+  @inline(__always)
+  static func prepareFirst(_ w: WorkerPointer, _ list: PacketList) -> Int {
+    guard let esp = PlainESP(list[0]), list[list.count &- 1].pointee.hash == esp.word,
+      let sa = InboundStage.findPlain(w, esp), takes(sa),
+      sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue == 0
+    else { return 0 }
+    return isExtended(sa) ? extendedFirst(w, list, sa, esp) : first(w, list, sa, esp, isExtended: false)
+  }
+
+  /// ESN has a loop of its own: what it keeps beside the rest does not fit into registers.
+  @inline(never)
+  private static func extendedFirst(
+    _ w: WorkerPointer, _ list: PacketList, _ sa: UnsafeMutablePointer<gw_sa>, _ esp: PlainESP
+  ) -> Int { first(w, list, sa, esp, isExtended: true) }
+
+  @inline(__always)
+  private static func first(
+    _ w: WorkerPointer, _ list: PacketList, _ sa: UnsafeMutablePointer<gw_sa>, _ esp: PlainESP, isExtended: Bool
+  ) -> Int {
+    let session = sa.session(of: w)
+    let alignmentMask = Int(sa.pointee.alignment) &- 1
+    var place = w.pointee.sealed.base
+    var job = w.pointee.jobs
+    var i = 0
+    while i < list.count {
+      let packet = list[i]
+      let textLength = Int(packet.pointee.length) &- (IPv4Header.minimumLength &+ headerLength &+ icvLength)
+      guard packet.pointee.hash == esp.word, textLength >= 2, textLength & alignmentMask == 0 else { break }
+      i &+= 1
+      packet.pointee.sa = sa
+      let header = packet.pointee.ip + IPv4Header.minimumLength
+      guard fill(job, w, packet, sa, session, header, textLength: textLength, isExtended: isExtended) else { continue }
+      place.initialize(to: packet)
+      place += 1
+      job += 1
+    }
+    w.pointee.sealed.count = place - w.pointee.sealed.base
+    return i
+  }
+
+  // MARK: Any
+
   /// Jobs for those of `count` packets of the SA that pass the checks, behind those that `sealed` has.
   @inline(__always)
   static func prepare(
     _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, _ sa: UnsafeMutablePointer<gw_sa>
   ) {
     let session = sa.session(of: w)
-    let sealed = w.pointee.sealed.base
     var index = w.pointee.sealed.count
-    var job = w.pointee.jobs + index
     var i = 0
     while i < count {
       let packet = packets[i]
@@ -35,28 +79,44 @@ enum PlainOpening {
         refuse(w, packet, sa, header, length: textLength &+ (headerLength &+ icvLength))
         continue
       }
-      // SPI and the low half of the number, then the IV (RFC 4106 3).
-      let identity = header.loadUnaligned(as: UInt64.self)
-      let iv = header.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
-      let low = UInt32(truncatingIfNeeded: identity >> 32).bigEndian
-      let isExtended = sa.pointee.flags & GW_SA_ESN.rawValue != 0
-      if isExtended || sa.pointee.replay_window != 0 {
-        if let reason = InboundStage.refusesSequence(packet, sa, low: low) {
-          InboundStage.drop(w, packet, sa, reason)
-          continue
-        }
-      } else {
-        packet.pointee.sequence = UInt64(low)
+      let job = w.pointee.jobs + index
+      guard fill(job, w, packet, sa, session, header, textLength: textLength, isExtended: isExtended(sa)) else {
+        continue
       }
-      ESP.describe(
-        job, session: session, header: header, text: header + headerLength, textLength: textLength, identity: identity,
-        nonce: (UInt64(sa.pointee.salt) | iv << 32, iv >> 32), isExtended: isExtended,
-        high: UInt32(truncatingIfNeeded: packet.pointee.sequence >> 32).bigEndian)
-      (sealed + index).initialize(to: packet)
+      (w.pointee.sealed.base + index).initialize(to: packet)
       index &+= 1
-      job += 1
     }
     w.pointee.sealed.count = index
+  }
+
+  @inline(__always)
+  private static func isExtended(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+    sa.pointee.flags & GW_SA_ESN.rawValue != 0
+  }
+
+  /// The job of a packet whose length is right; false: its number is refused, and the packet dropped.
+  @inline(__always)
+  private static func fill(
+    _ job: UnsafeMutablePointer<CryptoJob>, _ w: WorkerPointer, _ packet: PacketPointer,
+    _ sa: UnsafeMutablePointer<gw_sa>, _ session: UnsafeMutableRawPointer, _ header: UnsafeMutableRawPointer,
+    textLength: Int, isExtended: Bool
+  ) -> Bool {
+    // SPI and the low half of the number, then the IV (RFC 4106 3).
+    let identity = header.loadUnaligned(as: UInt64.self)
+    let low = UInt32(truncatingIfNeeded: identity >> 32).bigEndian
+    if isExtended || sa.pointee.replay_window != 0 {
+      if let reason = InboundStage.refusesSequence(packet, sa, low: low) {
+        InboundStage.drop(w, packet, sa, reason)
+        return false
+      }
+    } else {
+      packet.pointee.sequence = UInt64(low)
+    }
+    job.pointee.setNonce(salt: sa.pointee.salt, iv: header.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+    ESP.describe(
+      job, session: session, text: header + headerLength, textLength: textLength, identity: identity,
+      isExtended: isExtended, high: UInt32(truncatingIfNeeded: packet.pointee.sequence >> 32).bigEndian)
+    return true
   }
 
   @inline(never)

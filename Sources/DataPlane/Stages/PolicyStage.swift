@@ -29,8 +29,8 @@ enum PolicyStage {
     if let numbers = w.pointee.lastNumbers { cdpdk_prefetch_write(numbers) }
     let generation = w.pointee.generation
     let flows = w.pointee.flows
-    var run = PolicyCountRun()
     var usual = UsualPolicy(w)
+    var way = ReadyWay()
     var near = 0
     var i = 0
     while i < list.count {
@@ -43,43 +43,60 @@ enum PolicyStage {
       {
         entry = nil
       }
-      if entry == nil, i > near { near = PolicyPrefetch.run(w, list, from: i &- 1) }
-      let flow = entry ?? Classifier.classify(w, packet)
-      if flow.pointee.action != FlowAction.protect.rawValue, let inbound = flow.pointee.policy {
-        run.add(w, inbound, bytes: Int(packet.pointee.length))
+      if entry == nil {
+        if i > near { near = PolicyPrefetch.run(w, list, from: i &- 1) }
+        way.settle(w)
+        packet.trimOpened()
       }
-      apply(w, packet, flow, &usual)
+      let flow = entry ?? Classifier.classify(w, packet)
+      if flow.pointee.action == FlowAction.protect.rawValue {
+        protect(w, packet, flow, &usual, &way)
+      } else if flow.pointee.action != FlowAction.forward.rawValue {
+        applyUnusual(w, packet, flow, isAlive: true, &way)
+      } else {
+        let isAlive = decrementTTL(packet)
+        if !isAlive || !way.sends(w, packet, flow) { applyUnusual(w, packet, flow, isAlive: isAlive, &way) }
+      }
     }
-    run.flush(w)
     usual.end(w)
+    way.settle(w)
     w.mark(.policy)
   }
 
   @inline(__always)
-  private static func apply(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>, _ usual: inout UsualPolicy
+  private static func protect(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>,
+    _ usual: inout UsualPolicy,
+    _ way: inout ReadyWay
   ) {
-    switch flow.pointee.action {
-    case FlowAction.protect.rawValue:
-      guard decrementTTL(w, packet) else { return }
-      packet.pointee.policy = flow.pointee.policy
-      usual.add(flow.pointee.policy.unsafelyUnwrapped)
-      crypto_prefetch(flow.pointee.policy)
-      w.pointee.outbound.append(packet)
-    case FlowAction.forward.rawValue:
-      packet.pointee.adjacency = flow.pointee.adjacency
-      guard decrementTTL(w, packet) else { return }
-      w.pointee.transmit.append(packet)
-    default: applyUnusual(w, packet, flow)
+    packet.trimOpened()
+    guard decrementTTL(packet) else {
+      way.settle(w)
+      return expired(w, packet)
     }
+    packet.pointee.policy = flow.pointee.policy
+    usual.add(flow.pointee.policy.unsafelyUnwrapped)
+    crypto_prefetch(flow.pointee.policy)
+    w.pointee.outbound.append(packet)
   }
 
+  /// What is not protected, and does not leave by a way that is ready. `isAlive`: its hops are not used up.
   @inline(never)
   private static func applyUnusual(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>
+    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>, isAlive: Bool,
+    _ way: inout ReadyWay
   ) {
+    way.settle(w)
+    packet.trimOpened()
     packet.pointee.adjacency = flow.pointee.adjacency
+    if let inbound = flow.pointee.policy {
+      w.pointee.counters.add(
+        slot: inbound.pointee.slot, packets: 1, bytes: UInt64(truncatingIfNeeded: packet.pointee.length),
+        now: w.pointee.now)
+    }
+    guard isAlive else { return expired(w, packet) }
     switch FlowAction(rawValue: flow.pointee.action) {
+    case .forward: w.pointee.transmit.append(packet)
     case .host: HostStage.deliver(w, packet)
     case .exception: ExceptionStage.run(w, packet)
     default:
@@ -97,52 +114,16 @@ enum PolicyStage {
 
   /// Routers count down (RFC 1812 5.3.1), also before a tunnel (RFC 4301 5.1.2.1); what the gateway sends itself stays.
   @inline(__always)
-  static func decrementTTL(_ w: WorkerPointer, _ packet: PacketPointer) -> Bool {
+  private static func decrementTTL(_ packet: PacketPointer) -> Bool {
     if packet.pointee.origin == .host { return true }
     let ip = packet.pointee.ip
-    if packet.pointee.version == 4 {
-      if IPv4Header.decrementTTL(ip) { return true }
-    } else if IPv6Header.decrementHopLimit(ip) {
-      return true
-    }
-    expired(w, packet)
-    return false
+    return packet.pointee.version == 4 ? IPv4Header.decrementTTL(ip) : IPv6Header.decrementHopLimit(ip)
   }
 
   @inline(never)
   private static func expired(_ w: WorkerPointer, _ packet: PacketPointer) {
     ExceptionStage.answer(w, packet, .timeExceeded)
     w.drop(packet, .ttlExpired)
-  }
-}
-
-/// Adds up what consecutive packets of one policy did.
-struct PolicyCountRun {
-  private var policy: UnsafeMutablePointer<gw_policy>?
-  private var packets = 0
-  private var bytes = 0
-
-  @inline(__always)
-  init() {}
-
-  @inline(__always)
-  mutating func add(_ w: WorkerPointer, _ next: UnsafeMutablePointer<gw_policy>, bytes length: Int) {
-    if next != policy {
-      flush(w)
-      policy = next
-      packets = 0
-      bytes = 0
-    }
-    packets &+= 1
-    bytes &+= length
-  }
-
-  @inline(__always)
-  mutating func flush(_ w: WorkerPointer) {
-    guard let policy, packets > 0 else { return }
-    w.pointee.counters.add(
-      slot: policy.pointee.slot, packets: UInt64(packets), bytes: UInt64(bytes), now: w.pointee.now)
-    packets = 0
   }
 }
 

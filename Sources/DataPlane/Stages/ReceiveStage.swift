@@ -10,7 +10,6 @@ enum ReceiveStage {
   private static var ipv4Type: UInt16 { UInt16(0x0800).bigEndian }
   private static var ipv6Type: UInt16 { UInt16(0x86dd).bigEndian }
   private static var arpType: UInt16 { UInt16(0x0806).bigEndian }
-  private static var macMask: UInt64 { 0xffff_ffff_ffff }
 
   /// The first `count` buffers of `received`, all of one port.
   @inline(never)
@@ -22,30 +21,34 @@ enum ReceiveStage {
       cdpdk_prefetch_data(received[ahead].unsafelyUnwrapped)
       ahead &+= 1
     }
-    let mac = w.pointee.ports[port].mac
+    let mac = w.pointee.ports[port].mac << 16
+    var packet = w.pointee.packets + w.pointee.packetCount
+    w.pointee.packetCount &+= count
     var i = 0
     var bytes = 0
     while i < count {
       if i &+ 8 < count { cdpdk_prefetch_data(received[i &+ 8].unsafelyUnwrapped) }
-      let mbuf = received[i].unsafelyUnwrapped
+      bytes &+= frame(w, packet, received[i].unsafelyUnwrapped, port: port, mac: mac)
       i &+= 1
-      bytes &+= Int(mbuf.pointee.pkt_len)
-      frame(w, mbuf, port: port, mac: mac)
+      packet += 1
     }
     w.pointee.ports[port].count(.rxPackets, count)
     w.pointee.ports[port].count(.rxBytes, bytes)
     w.mark(.receive)
   }
 
+  /// `mac`: the port's address in the upper 48 bits. Returns the frame's length.
   @inline(__always)
-  private static func frame(_ w: WorkerPointer, _ received: Mbuf, port: Int, mac: UInt64) {
+  private static func frame(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ received: Mbuf, port: Int, mac: UInt64
+  ) -> Int {
     var mbuf = received
-    let packet = w.nextPacket(mbuf)
-    let header = PacketHeader(port: port, origin: .clear)
+    packet.begin(mbuf)
     if mbuf.pointee.nb_segs != 1 {
+      let length = Int(mbuf.pointee.pkt_len)
       guard let single = Segments.linearize(w, mbuf) else {
         w.drop(packet, .multiSegment)
-        return
+        return length
       }
       mbuf = single
       packet.pointee.mbuf = mbuf
@@ -54,23 +57,32 @@ enum ReceiveStage {
     let frame = mbuf.data
     guard length >= 14 else {
       w.drop(packet, .frameTooShort)
-      return
+      return length
     }
     let type = frame.loadUnaligned(fromByteOffset: 12, as: UInt16.self)
     let ip = frame + 14
     packet.pointee.ip = ip
-    let destination = frame.loadUnaligned(as: UInt64.self) & macMask
-    if destination == mac, type == ipv4Type {
-      ipv4(w, packet, ip, length: length &- 14, ParsedFlow(unparsed: header))
-      return
+    let isForPort = frame.loadUnaligned(as: UInt64.self) << 16 == mac
+    if isForPort, type == ipv4Type, let plain = PlainIPv4(ip, length: length &- 14),
+      w.sortPlain(packet, plain, ip, PlainIPv4.header(port: port, origin: .clear, depth: 0), takesESP: true)
+    {
+      if plain.length != length &- 14 { mbuf.setLength(plain.length &+ 14) }
+      return length
     }
     packet.pointee.length = Int32(truncatingIfNeeded: length &- 14)
-    packet.header = header
+    packet.header = PacketHeader(port: port, origin: .clear)
     packet.marks = 0
-    if destination != mac {
-      otherDestination(w, packet, destination: destination, type: type)
-    } else if type == ipv6Type {
-      ipv6(w, packet)
+    other(w, packet, isForPort: isForPort, type: type)
+    return length
+  }
+
+  /// All but the usual packet.
+  @inline(never)
+  private static func other(_ w: WorkerPointer, _ packet: PacketPointer, isForPort: Bool, type: UInt16) {
+    if !isForPort {
+      otherDestination(w, packet, type: type)
+    } else if type == ipv4Type || type == ipv6Type {
+      otherIP(w, packet, isIPv6: type == ipv6Type)
     } else {
       otherType(w, packet, type: type)
     }
@@ -78,8 +90,8 @@ enum ReceiveStage {
 
   /// Group and broadcast frames are the host's; frames for other stations are nobody's.
   @inline(never)
-  private static func otherDestination(_ w: WorkerPointer, _ packet: PacketPointer, destination: UInt64, type: UInt16) {
-    guard destination & 1 == 1 else {
+  private static func otherDestination(_ w: WorkerPointer, _ packet: PacketPointer, type: UInt16) {
+    guard packet.pointee.mbuf.data.load(as: UInt8.self) & 1 == 1 else {
       w.drop(packet, .notForUs)
       return
     }
@@ -101,27 +113,12 @@ enum ReceiveStage {
   }
 
   @inline(__always)
-  private static func ipv4(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ ip: UnsafeMutableRawPointer, length: Int, _ unparsed: ParsedFlow
-  ) {
-    var flow = unparsed
-    if let reason = IPParser.ipv4(packet, ip, length: length, &flow) {
+  private static func otherIP(_ w: WorkerPointer, _ packet: PacketPointer, isIPv6: Bool) {
+    if let reason = isIPv6 ? IPParser.ipv6(packet) : IPParser.ipv4(packet) {
       w.drop(packet, reason)
       return
     }
-    w.sort(packet, flow, isIPv6: false)
     // Cut off the link's padding: what follows works on the IP packet alone.
-    if packet.pointee.length != Int32(truncatingIfNeeded: length) {
-      packet.pointee.mbuf.setLength(Int(packet.pointee.length) &+ 14)
-    }
-  }
-
-  @inline(never)
-  private static func ipv6(_ w: WorkerPointer, _ packet: PacketPointer) {
-    if let reason = IPParser.ipv6(packet) {
-      w.drop(packet, reason)
-      return
-    }
     packet.pointee.mbuf.setLength(Int(packet.pointee.length) &+ 14)
     w.sort(packet)
   }
@@ -131,43 +128,30 @@ extension UnsafeMutablePointer where Pointee == Worker {
   /// A fresh entry of the burst's packets. A burst makes at most `burst` of them.
   @inline(__always)
   func nextPacket(_ mbuf: Mbuf, port: Int, origin: PacketOrigin) -> PacketPointer {
-    let packet = nextPacket(mbuf)
+    let packet = pointee.packets + pointee.packetCount
+    pointee.packetCount &+= 1
+    packet.begin(mbuf)
     packet.header = PacketHeader(port: port, origin: origin)
     packet.marks = 0
     return packet
   }
 
-  /// The same, whose header, marks and length the caller writes.
-  @inline(__always)
-  func nextPacket(_ mbuf: Mbuf) -> PacketPointer {
-    let packet = pointee.packets + pointee.packetCount
-    pointee.packetCount &+= 1
-    packet.pointee.mbuf = mbuf
-    packet.pointee.sa = nil
-    packet.pointee.policy = nil
-    return packet
-  }
-
-  /// A parsed packet to the list of its next stage.
-  @inline(__always)
-  func sort(_ packet: PacketPointer) { sort(packet, ParsedFlow(packet), isIPv6: packet.pointee.version == 6) }
-
-  @inline(__always)
-  func sort(_ packet: PacketPointer, _ flow: ParsedFlow, isIPv6: Bool) {
-    let number = flow.ipProtocol
+  /// A parsed packet to the list of its next stage. Returns whether that is `inbound`.
+  @discardableResult @inline(__always)
+  func sort(_ packet: PacketPointer) -> Bool {
+    let number = packet.pointee.ipProtocol
     let isInbound =
       number < 64
-      ? inboundProtocols >> UInt64(number) & 1 != 0 && (number != IPProtocol.udp || isEncapsulation(flow))
+      ? inboundProtocols >> UInt64(number) & 1 != 0
+        && (number != IPProtocol.udp || packet.pointee.key.destination_port == IPParser.encapsulationPort)
       : number == IPProtocol.ipcomp
     if isInbound {
+      packet.pointee.hash = 0
       pointee.inbound.append(packet)
     } else {
-      let hash =
-        isIPv6
-        ? FlowCache.hash(&packet.pointee.key, isIPv6: true)
-        : FlowCache.hash(source: flow.source, destination: flow.destination, flow.rest)
-      enqueueForPolicy(packet, hash)
+      enqueueForPolicy(packet)
     }
+    return isInbound
   }
 
   /// Those of the numbers below 64 that may be IPsec for this gateway, a bit each.
@@ -176,17 +160,13 @@ extension UnsafeMutablePointer where Pointee == Worker {
       | 1 << UInt64(IPProtocol.ipv6) | 1 << UInt64(IPProtocol.udp)
   }
 
-  /// By its port (RFC 3948 2.1).
-  @inline(__always)
-  private func isEncapsulation(_ flow: ParsedFlow) -> Bool { flow.destinationPort == 4500 }
-
   @inline(__always)
   func enqueueForPolicy(_ packet: PacketPointer) {
     enqueueForPolicy(packet, FlowCache.hash(&packet.pointee.key, isIPv6: packet.pointee.version == 6))
   }
 
   @inline(__always)
-  private func enqueueForPolicy(_ packet: PacketPointer, _ hash: UInt64) {
+  func enqueueForPolicy(_ packet: PacketPointer, _ hash: UInt64) {
     packet.pointee.hash = hash
     pointee.flows.prefetch(hash)
     pointee.policy.append(packet)

@@ -32,28 +32,28 @@ enum TransmitStage {
   private static func sendRun(
     _ w: WorkerPointer, _ list: PacketList, from first: Int, _ adjacency: UnsafePointer<Adjacency>, _ index: UInt32
   ) -> Int {
-    let header = adjacency.pointee
-    let mtu = Int32(truncatingIfNeeded: header.mtu)
-    let port = w.pointee.ports + Int(header.port)
+    let mtu = Int32(truncatingIfNeeded: adjacency.pointee.mtu)
+    let port = w.pointee.ports + Int(adjacency.pointee.port)
     let tx = port.pointee.tx
     var (waiting, bytes) = (port.pointee.txCount, port.pointee.txBytes)
     var i = first
     while i < list.count, list[i].pointee.adjacency == index {
       let packet = list[i]
       i &+= 1
-      guard packet.pointee.length <= mtu else {
+      let length = packet.pointee.length
+      guard length <= mtu else {
         // Its pieces, or an answer, may go by the same port.
         (port.pointee.txCount, port.pointee.txBytes) = (waiting, bytes)
         TooBig.atTransmit(w, packet, adjacency)
         (waiting, bytes) = (port.pointee.txCount, port.pointee.txBytes)
         continue
       }
-      tx[waiting] = frame(packet, header)
-      bytes &+= Int(packet.pointee.length) &+ 14
+      tx[waiting] = frame(packet, length: length, adjacency)
+      bytes &+= Int(length) &+ 14
       waiting &+= 1
       if waiting == Worker.txCapacity {
         (port.pointee.txCount, port.pointee.txBytes) = (waiting, bytes)
-        flush(w, port: Int(header.port))
+        flush(w, port: Int(adjacency.pointee.port))
         (waiting, bytes) = (0, 0)
       }
     }
@@ -63,18 +63,18 @@ enum TransmitStage {
 
   /// The packet's buffer, an Ethernet frame now.
   @inline(__always)
-  private static func frame(_ packet: PacketPointer, _ header: Adjacency) -> Mbuf {
+  static func frame(_ packet: PacketPointer, length: Int32, _ adjacency: UnsafePointer<Adjacency>) -> Mbuf {
     let mbuf = packet.pointee.mbuf
     let frame = packet.pointee.ip - 14
-    header.writeEthernetHeader(to: frame)
+    adjacency.pointee.writeEthernetHeader(to: frame)
     mbuf.pointee.data_off = UInt16(truncatingIfNeeded: frame - mbuf.pointee.buf_addr.unsafelyUnwrapped)
-    mbuf.setLength(Int(packet.pointee.length) &+ 14)
+    mbuf.setLength(Int(length) &+ 14)
     return mbuf
   }
 
   @inline(__always)
   static func send(_ w: WorkerPointer, _ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>) {
-    enqueue(w, frame(packet, adjacency.pointee), port: Int(adjacency.pointee.port))
+    enqueue(w, frame(packet, length: packet.pointee.length, adjacency), port: Int(adjacency.pointee.port))
   }
 
   /// A finished frame into its port's buffer.

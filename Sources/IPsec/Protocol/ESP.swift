@@ -107,9 +107,9 @@ public enum ESP {
     if padding <= 8 {
       // The eight bytes before the two, of which the last `padding` are 1, 2, 3 …
       let before = UInt64(littleEndian: text.loadUnaligned(fromByteOffset: length &- 10, as: UInt64.self))
-      let beyond = UInt64(64 &- 8 &* padding)
-      let wrong = padding == 0 ? 0 : (before &>> beyond) ^ ((0x0807_0605_0403_0201 &<< beyond) &>> beyond)
-      return Payload(length: payload, nextHeader: nextHeader, isValid: wrong == 0)
+      return Payload(
+        length: payload, nextHeader: nextHeader,
+        isValid: gw_is_padding(before, UInt32(truncatingIfNeeded: padding)) != 0)
     }
     return Payload(
       length: payload, nextHeader: nextHeader, isValid: isPadding(text + payload, count: padding))
@@ -169,28 +169,26 @@ public enum ESP {
     text: UnsafeMutableRawPointer, textLength: Int, sequence: UInt64, session: UnsafeMutableRawPointer
   ) {
     let low = UInt32(truncatingIfNeeded: sequence).bigEndian
+    job.pointee.authenticated = header.assumingMemoryBound(to: UInt8.self)
+    job.pointee.authenticated_length = UInt32(truncatingIfNeeded: text - header &+ textLength)
     describe(
-      job, session: session, header: header, text: text, textLength: textLength,
-      identity: UInt64(sa.pointee.spi) | UInt64(low) << 32, nonce: job.pointee.nonce,
+      job, session: session, text: text, textLength: textLength,
+      identity: UInt64(sa.pointee.spi) | UInt64(low) << 32,
       isExtended: sa.pointee.flags & GW_SA_ESN.rawValue != 0,
       high: UInt32(truncatingIfNeeded: sequence >> 32).bigEndian)
   }
 
-  /// An ESP packet as the engine takes it, from `header` on. `identity`: SPI and the low half of the number as they lie in
-  /// the packet; `high`: the upper half, big-endian.
+  /// An ESP packet as an engine of an AEAD takes it. `identity`: SPI and the low half of the number as they lie in the
+  /// packet; `high`: the upper half, big-endian.
   @inlinable @inline(__always)
   public static func describe(
-    _ job: UnsafeMutablePointer<CryptoJob>, session: UnsafeMutableRawPointer, header: UnsafeMutableRawPointer,
-    text: UnsafeMutableRawPointer, textLength: Int, identity: UInt64, nonce: (UInt64, UInt64), isExtended: Bool,
-    high: UInt32
+    _ job: UnsafeMutablePointer<CryptoJob>, session: UnsafeMutableRawPointer, text: UnsafeMutableRawPointer,
+    textLength: Int, identity: UInt64, isExtended: Bool, high: UInt32
   ) {
     job.pointee.session = session
     job.pointee.text = text.assumingMemoryBound(to: UInt8.self)
     job.pointee.textLength(textLength)
-    job.pointee.authenticated = header.assumingMemoryBound(to: UInt8.self)
-    job.pointee.authenticated_length = UInt32(truncatingIfNeeded: text - header &+ textLength)
     job.pointee.icv = (text + textLength).assumingMemoryBound(to: UInt8.self)
-    job.pointee.nonce = nonce
     if isExtended {
       job.pointee.aad = (identity & 0xffff_ffff | UInt64(high) << 32, identity >> 32)
       job.pointee.aad_length = 12
@@ -207,4 +205,13 @@ public enum ESP {
 extension CryptoJob {
   @inlinable @inline(__always)
   mutating func textLength(_ length: Int) { text_length = UInt32(truncatingIfNeeded: length) }
+
+  /// Twelve bytes of nonce, as a counter-mode AEAD takes them (RFC 4106 4).
+  @inlinable @inline(__always)
+  public mutating func setNonce(salt: UInt32, iv: UInt64) {
+    withUnsafeMutableBytes(of: &nonce) {
+      $0.storeBytes(of: salt, as: UInt32.self)
+      $0.storeBytes(of: iv, toByteOffset: 4, as: UInt64.self)
+    }
+  }
 }

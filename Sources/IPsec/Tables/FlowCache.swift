@@ -39,15 +39,16 @@ public struct FlowCache: @unchecked Sendable {
   @inlinable @inline(__always)
   public static func hash(_ key: UnsafePointer<gw_flow_key>, isIPv6: Bool) -> UInt64 {
     let rest = rest(key)
-    guard isIPv6 else { return hash(source: key.pointee.source_low, destination: key.pointee.destination_low, rest) }
+    let (source, destination) = (key.pointee.source_low, key.pointee.destination_low)
+    let low = (source << 32 | source >> 32) ^ destination
+    guard isIPv6 else { return hash(addresses: low, rest) }
     let high = (key.pointee.source_high &* 0xa24b_aed4_963e_e407) ^ (key.pointee.destination_high << 21)
-    return hash(source: key.pointee.source_low, destination: key.pointee.destination_low ^ high, rest)
+    return hash(addresses: low ^ high, rest)
   }
 
-  /// Of an IPv4 key by its words: addresses, and what `rest` gives.
+  /// Of an IPv4 key by its addresses, the source above, the destination below, and what `rest` gives.
   @inlinable @inline(__always)
-  public static func hash(source: UInt64, destination: UInt64, _ rest: UInt64) -> UInt64 {
-    let addresses = (source << 32 | source >> 32) ^ destination
+  public static func hash(addresses: UInt64, _ rest: UInt64) -> UInt64 {
     let hash = (addresses ^ (rest &* 0x9fb2_1c65_1e98_df25)) &* 0x9e37_79b9_7f4a_7c15
     return hash ^ hash >> 32
   }
@@ -148,13 +149,15 @@ public struct FlowCache: @unchecked Sendable {
   @inlinable @inline(__always)
   static func isEntry(_ entry: UnsafeMutablePointer<gw_flow_entry>, of key: UnsafePointer<gw_flow_key>) -> Bool {
     let words = UnsafeRawPointer(entry)
-    var wrong = words.load(fromByteOffset: 32, as: UInt64.self) ^ rest(key)
+    let rest = rest(key)
+    var wrong = words.load(fromByteOffset: 32, as: UInt64.self) ^ rest
     wrong |= words.load(fromByteOffset: 8, as: UInt64.self) ^ key.pointee.source_low
     wrong |= words.load(fromByteOffset: 24, as: UInt64.self) ^ key.pointee.destination_low
-    if key.pointee.family == 10 {
-      wrong |= words.load(as: UInt64.self) ^ key.pointee.source_high
-      wrong |= words.load(fromByteOffset: 16, as: UInt64.self) ^ key.pointee.destination_high
-    }
+    guard wrong == 0 else { return false }
+    // The bit by which family 10 differs from 2.
+    if rest & 8 << 40 == 0 { return true }
+    wrong = words.load(as: UInt64.self) ^ key.pointee.source_high
+    wrong |= words.load(fromByteOffset: 16, as: UInt64.self) ^ key.pointee.destination_high
     return wrong == 0
   }
 
