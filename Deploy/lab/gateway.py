@@ -182,7 +182,11 @@ class Gateway:
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
     def log_tail(self, lines=20):
-        return "\n".join(f"  {self.name}| {line}" for line in self.log_text().splitlines()[-lines:])
+        """The end of the log; of a crash, where it was."""
+        said = self.log_text().splitlines()
+        crash = next((i for i, line in enumerate(said) if "rogram crashed" in line or "Fatal error" in line), None)
+        shown = said[-lines:] if crash is None else said[max(crash - 3, 0):crash + 80]
+        return "\n".join(f"  {self.name}| {line}" for line in shown)
 
     # gwctl
 
