@@ -58,19 +58,24 @@ enum IPParser {
     let rest = UInt64(number) << 32 | family | header.origin << 56
     if number == IPProtocol.esp { return rest | opaque }
     if (number == IPProtocol.tcp || number == IPProtocol.udp) && length >= 4 && !isFragment {
-      // (source, destination) as they lie in the packet; each in host order, the source in the low half.
-      let ports = payload.loadUnaligned(as: UInt32.self).byteSwapped
-      return rest | UInt64(ports << 16 | ports >> 16)
+      return rest | ports(payload)
     }
     return rest | unusualPorts(payload, length: length, isFragment: isFragment, number: number)
   }
 
   /// `gw_flow_key.family` of IPv4 and `opaque_ports`, in its last eight bytes.
   static var ipv4Family: UInt64 { 2 << 40 }
-  static var opaque: UInt64 { 1 << 48 }
+  private static var opaque: UInt64 { 1 << 48 }
 
   /// ESP in UDP (RFC 3948 2.1).
   static var encapsulationPort: UInt16 { 4500 }
+
+  /// (source, destination) as they lie in the packet; each in host order, the source in the low half.
+  @inline(__always)
+  static func ports(_ payload: UnsafeRawPointer) -> UInt64 {
+    let ports = payload.loadUnaligned(as: UInt32.self).byteSwapped
+    return UInt64(ports << 16 | ports >> 16)
+  }
 
   /// The key's last eight bytes in one store: they are loaded as one word soon, which many small stores would hold up.
   @inline(__always)

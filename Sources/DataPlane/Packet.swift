@@ -77,9 +77,6 @@ struct PacketHeader {
   var origin: UInt64 {
     @inline(__always) get { word >> 48 & 0xff }
   }
-  var depth: UInt8 {
-    @inline(__always) get { UInt8(truncatingIfNeeded: word >> 56) }
-  }
 }
 
 /// `isFragment` to `dontFragment` as one word.

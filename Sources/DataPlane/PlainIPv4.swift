@@ -107,15 +107,13 @@ extension UnsafeMutablePointer where Pointee == Worker {
       pointee.inbound.append(packet)
       return true
     }
-    // As they lie in the packet: source, destination.
-    let ports = ip.loadUnaligned(fromByteOffset: IPv4Header.minimumLength, as: UInt32.self).bigEndian
+    let ports = IPParser.ports(ip + IPv4Header.minimumLength)
     if plain.number == UInt64(IPProtocol.udp) {
-      if UInt16(truncatingIfNeeded: ports) == IPParser.encapsulationPort { return false }
+      if ports >> 16 == UInt64(IPParser.encapsulationPort) { return false }
     } else if plain.number != UInt64(IPProtocol.tcp) {
       return false
     }
-    let rest =
-      plain.number << 32 | IPParser.ipv4Family | header.origin << 56 | UInt64(ports << 16 | ports >> 16)
+    let rest = plain.number << 32 | IPParser.ipv4Family | header.origin << 56 | ports
     plain.record(packet, header)
     plain.recordKey(packet, rest: rest)
     enqueueForPolicy(packet, FlowCache.hash(addresses: plain.addresses, rest))

@@ -91,7 +91,8 @@ enum InboundStage {
         if esp.word == lastWord, let sa = last {
           packet.pointee.sa = sa
         } else {
-          guard let sa = lookUpPlain(w, packet, esp) else { continue }
+          let header = packet.pointee.ip + IPv4Header.minimumLength
+          guard let sa = take(w, packet, findPlain(w, esp), header) else { continue }
           last = sa
           lastWord = esp.word
         }
@@ -102,14 +103,6 @@ enum InboundStage {
       found &+= 1
     }
     return found
-  }
-
-  /// As `lookUp`.
-  @inline(__always)
-  private static func lookUpPlain(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ esp: PlainESP
-  ) -> UnsafeMutablePointer<gw_sa>? {
-    take(w, packet, findPlain(w, esp), packet.pointee.ip + IPv4Header.minimumLength)
   }
 
   @inline(__always)
@@ -501,12 +494,8 @@ enum InboundStage {
     let outerClass = packet.pointee.trafficClass
     packet.pointee.ip = inner
     packet.pointee.length = Int32(truncatingIfNeeded: length)
-    packet.pointee.origin = .tunnel
     packet.pointee.depth &+= 1
-    guard (version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)) == nil else {
-      drop(w, packet, sa, .innerMalformed)
-      return
-    }
+    guard parsed(w, packet, sa, version: version) else { return }
     if outerClass & 3 != 0, sa.pointee.flags & GW_SA_NO_ECN.rawValue == 0 {
       let ecn = ECN.decapsulate(inner: packet.pointee.trafficClass, outer: outerClass)
       guard ecn != ECN.drop else {
@@ -521,13 +510,20 @@ enum InboundStage {
   /// Transport mode and bundles: the packet stands whole at `packet.ip` again.
   @inline(never)
   static func reparse(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
+    if parsed(w, packet, sa, version: packet.pointee.version) { resort(w, packet, sa) }
+  }
+
+  /// What came out of an SA; false: it is malformed, and dropped.
+  @inline(__always)
+  private static func parsed(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, version: UInt8
+  ) -> Bool {
     packet.pointee.origin = .tunnel
-    let reason = packet.pointee.version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
-    guard reason == nil else {
+    guard (version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)) == nil else {
       drop(w, packet, sa, .innerMalformed)
-      return
+      return false
     }
-    resort(w, packet, sa)
+    return true
   }
 
   @inline(__always)
