@@ -23,7 +23,7 @@ import Wire
   }
 
   @Test func ports() async throws {
-    let text = PortTable.text(try await FakeGateway().ports(), verbosity: 1)
+    let text = PortListing.text(try await FakeGateway().ports(), verbosity: 1)
     #expect(
       text == """
         PORT  LINK          MTU (B)  RX PACKETS  RX BYTES  RX LOST  TX PACKETS  TX BYTES  TX LOST
@@ -40,7 +40,7 @@ import Wire
 
   @Test func workers() async throws {
     #expect(
-      WorkerTable.text(try await FakeGateway().workers(), verbosity: 1) == """
+      WorkerListing.text(try await FakeGateway().workers(), verbosity: 1) == """
         WORKER  CORE  SOCKET  RX PACKETS  TX PACKETS  DROPPED   BURSTS  PACKETS/BURST  CYCLES/PACKET    IDLE  QUEUES
              0     2       0   1,234,567           0        0  100,000           12.3            312  87.5 %  wan/0
 
@@ -58,31 +58,31 @@ import Wire
   @Test func drops() async throws {
     let drops = try await FakeGateway().drops()
     #expect(
-      DropTable.text(drops, verbosity: 0) == """
+      DropListing.text(drops, verbosity: 0) == """
         PACKETS  STAGE    REASON   MEANING
               3  inbound  bad_icv  The ICV did not verify.
 
         """)
-    #expect(DropTable.text(drops, verbosity: 1).contains("no_route"))
-    #expect(DropTable.text([], verbosity: 0) == "No packets dropped\n")
+    #expect(DropListing.text(drops, verbosity: 1).contains("no_route"))
+    #expect(DropListing.text([], verbosity: 0) == "No packets dropped\n")
   }
 
   @Test func routesAndNeighborsAndEngines() async throws {
     let gateway = FakeGateway()
     #expect(
-      RouteTable.text(try await gateway.routes(), verbosity: 0) == """
+      RouteListing.text(try await gateway.routes(), verbosity: 0) == """
         DESTINATION    GATEWAY       PORT  ORIGIN  METRIC  MTU (B)  NEXT HOP
         172.20.1.0/24  198.51.100.2  wan   static       0        -  -
 
         """)
     #expect(
-      NeighborTable.text(try await gateway.neighbors(), verbosity: 0) == """
+      NeighborListing.text(try await gateway.neighbors(), verbosity: 0) == """
         ADDRESS       MAC                PORT  STATE      ORIGIN  QUEUED PACKETS
         198.51.100.2  02:00:00:00:00:02  wan   reachable  kernel               4
 
         """)
     #expect(
-      EngineTable.text(try await gateway.engines(), verbosity: 0) == """
+      EngineListing.text(try await gateway.engines(), verbosity: 0) == """
         ENGINE   VERSION  SELF-TEST  SAS
         openssl  3.0.22   passed       2
 

@@ -113,7 +113,8 @@ public struct ControlClient: Sendable {
     return elements + (try decode(splitter.rest()) as [Element])
   }
 
-  private func get<Value: Decodable>(_ path: String) throws(ControlClientError) -> Value {
+  /// The value that the gateway answers with to a GET of `path`.
+  public func get<Value: Decodable>(_ path: String) throws(ControlClientError) -> Value {
     try decode(try raw(path))
   }
 

@@ -18,11 +18,13 @@ struct IKEStatus: ParsableCommand {
     if let waitingFor = status.waitingFor { terminal.write("waiting: \(waitingFor)\n") }
     for problem in status.problems { terminal.write("warning: \(problem)\n") }
     guard !status.connections.isEmpty else { return terminal.write("No ike rules\n") }
-    var table = Table(["rule": .left, "peer": .left, "mode": .left, "state": .left, "": .left])
-    for rule in status.connections {
-      let remark = rule.reason ?? (rule.held ? "torn down; gwctl ike connect brings it back" : "")
-      table.add(rule.name, rule.peer, rule.mode, rule.state.rawValue, remark)
-    }
-    terminal.write(table.text)
+    terminal.write(
+      Table.text(
+        status.connections,
+        [
+          .left("rule") { $0.name }, .left("peer") { $0.peer }, .left("mode") { $0.mode },
+          .left("state") { $0.state.rawValue },
+          .left("") { $0.reason ?? ($0.held ? "torn down; gwctl ike connect brings it back" : "") },
+        ]))
   }
 }

@@ -1,27 +1,32 @@
-/// Columns under their titles, two spaces apart; numbers to the right.
-struct Table {
+/// One column of a table: its title, and a row's text in it.
+struct Column<Row> {
   enum Side { case left, right }
-  private let columns: [(title: String, side: Side)]
-  private var rows: [[String]] = []
 
-  init(_ columns: KeyValuePairs<String, Side>) { self.columns = columns.map { (title: $0.key, side: $0.value) } }
+  let title: String
+  let side: Side
+  let text: (Row) -> String
 
-  mutating func add(_ row: String...) {
-    precondition(row.count == columns.count)
-    rows.append(row)
+  static func left(_ title: String, _ text: @escaping (Row) -> String) -> Column {
+    Column(title: title, side: .left, text: text)
   }
 
-  var isEmpty: Bool { rows.isEmpty }
+  /// For numbers.
+  static func right(_ title: String, _ text: @escaping (Row) -> String) -> Column {
+    Column(title: title, side: .right, text: text)
+  }
+}
 
-  var text: String {
-    let lines = [columns.map(\.title)] + rows
+/// Columns under their titles, two spaces apart.
+enum Table {
+  static func text<Row>(_ rows: [Row], _ columns: [Column<Row>]) -> String {
+    let lines = [columns.map(\.title)] + rows.map { row in columns.map { $0.text(row) } }
     let widths = columns.indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
     return lines.map { line in
       let cells = columns.indices.map { column in
         let padding = String(repeating: " ", count: widths[column] - line[column].count)
         return columns[column].side == .left ? line[column] + padding : padding + line[column]
       }
-      return Self.trimmed(cells.joined(separator: "  ")) + "\n"
+      return trimmed(cells.joined(separator: "  ")) + "\n"
     }.joined()
   }
 
