@@ -151,7 +151,8 @@ enum WorkerListing: Listing {
       [
         .right("WORKER") { "\($0.id)" }, .right("CORE") { "\($0.core)" },
         .right("SOCKET") { $0.socket < 0 ? "-" : "\($0.socket)" },
-        .right("RX PACKETS") { Quantity.grouped($0.rxPackets) }, .right("TX PACKETS") { Quantity.grouped($0.txPackets) },
+        .right("RX PACKETS") { Quantity.grouped($0.rxPackets) },
+        .right("TX PACKETS") { Quantity.grouped($0.txPackets) },
         .right("DROPPED") { Quantity.grouped($0.dropPackets) }, .right("BURSTS") { Quantity.grouped($0.bursts) },
         .right("PACKETS/BURST", perBurst), .right("CYCLES/PACKET", cycles),
         .right("IDLE") { Quantity.percent($0.idleShare) }, .left("QUEUES") { $0.queues.joined(separator: " ") },
