@@ -41,6 +41,38 @@ public enum NodeMemory {
     return memory
   }
 
+  /// Whether the build has guard pages: those for tests and for fuzzing.
+  public static var hasGuards: Bool {
+    #if DEBUG || GW_GUARD_PAGES
+      true
+    #else
+      false
+    #endif
+  }
+
+  /// As `allocate`, where the build has guard pages with one right behind the last byte: no access beyond the end goes
+  /// unnoticed. The memory is aligned as its size is. Freed with `freeGuarded`.
+  public static func allocateGuarded(byteCount: Int, node: Int) -> UnsafeMutableRawPointer {
+    guard hasGuards else { return allocate(byteCount: byteCount, node: node) }
+    precondition(byteCount > 0 && byteCount % 8 == 0)
+    let pages = wholePages(byteCount)
+    let start = map(pages + pageSize)
+    precondition(mprotect(start + pages, pageSize, PROT_NONE) == 0)
+    if hasNUMA, node >= 0, node < nodes { numa_tonode_memory(start, pages, Int32(node)) }
+    return start + (pages - byteCount)
+  }
+
+  /// What `allocateGuarded` gave.
+  public static func freeGuarded(_ memory: UnsafeMutableRawPointer, byteCount: Int) {
+    guard hasGuards else { return free(memory, byteCount: byteCount) }
+    let pages = wholePages(byteCount)
+    munmap(memory - (pages - byteCount), pages + pageSize)
+  }
+
+  private static let pageSize = Int(getpagesize())
+
+  private static func wholePages(_ byteCount: Int) -> Int { (byteCount + pageSize - 1) / pageSize * pageSize }
+
   private static func map(_ byteCount: Int) -> UnsafeMutableRawPointer {
     let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let memory, memory != MAP_FAILED else { preconditionFailure("out of memory: \(byteCount) bytes") }

@@ -35,6 +35,7 @@ public final class DataPlane: @unchecked Sendable {
   private let memory: [WorkerMemory]
   private let jobs: UnsafeMutablePointer<WorkerJob>
   private var isRunning = false
+  private var isKept = false
 
   /// Opens every port and lays out the workers; nothing runs before `start`. On an error what was opened is closed.
   /// `lcores`: where the workers run; nil: on all that EAL has.
@@ -123,11 +124,14 @@ public final class DataPlane: @unchecked Sendable {
   // MARK: Life
 
   /// Ports up, host path and workers running.
-  public func start() throws {
+  public func start() throws { try start(workerMain) }
+
+  /// `main`: what a worker's lcore runs.
+  func start(_ main: @escaping Lcore.Function) throws {
     for port in ports { try port.start() }
     try host.start()
-    for (index, lcore) in lcores.enumerated() { try lcore.launch(workerMain, jobs + index) }
     isRunning = true
+    for (index, lcore) in lcores.enumerated() { try lcore.launch(main, jobs + index) }
   }
 
   /// Starts gateways of one worker each, made for the same lcore, which gives each of them a round in turn until one is
@@ -147,14 +151,34 @@ public final class DataPlane: @unchecked Sendable {
   }
 
   /// In order: workers finish their round and send what they hold, the host path closes its TAPs, ports close.
-  public func stop() {
+  ///
+  /// False: a worker has not left within `patience` seconds in all. Nothing is closed or freed then, and nothing may be
+  /// that a worker uses (ports, tables, EAL itself), until a later call says true or the process ends.
+  @discardableResult
+  public func stop(patience: Double = 10) -> Bool {
     if isRunning {
       shared.pointee.stop.store(true, ordering: .relaxed)
-      for lcore in lcores { _ = lcore.wait(seconds: 10) }
+      guard haveLeft(within: patience) else {
+        // All that it reaches lives on, whoever lets go of this object.
+        if !isKept { _ = Unmanaged.passRetained(self) }
+        isKept = true
+        return false
+      }
     }
     host.stop()
     for port in ports { port.close() }
     isRunning = false
+    return true
+  }
+
+  private func haveLeft(within seconds: Double) -> Bool {
+    let end = ContinuousClock.now + .seconds(seconds)
+    for lcore in lcores {
+      let left = (end - .now) / .seconds(1)
+      // One that has left already is asked in any case.
+      guard lcore.wait(seconds: max(left, 0)) != nil else { return false }
+    }
+    return true
   }
 
   // MARK: Reading

@@ -80,6 +80,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case hostMalformed
 
   // Resources
+  case noRecord
   case noBuffer
 
   /// Snake case, as Prometheus labels want it.
@@ -102,7 +103,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case ..<DropReason.sequenceExhausted.rawValue: "policy"
     case ..<DropReason.ttlExpired.rawValue: "outbound"
     case ..<DropReason.hostQueueFull.rawValue: "forward"
-    case ..<DropReason.noBuffer.rawValue: "host"
+    case ..<DropReason.noRecord.rawValue: "host"
     default: "resources"
     }
   }
@@ -178,6 +179,7 @@ extension DropReason {
     case .hostQueueFull: "the ring to or from the host was full"
     case .hostWrite: "the kernel did not take it"
     case .hostMalformed: "for the host, which has no TAP here or sent it malformed"
+    case .noRecord: "more packets at once than a worker has records for"
     case .noBuffer: "no packet buffer free"
     }
   }

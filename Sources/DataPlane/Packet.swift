@@ -149,13 +149,11 @@ extension UnsafeMutablePointer where Pointee == Packet {
   }
 }
 
-/// Packets that wait for a stage. The memory is the worker's and has room for a whole burst.
+/// Packets that wait for a stage, each once. The memory is the worker's and has room for all of its records.
 @usableFromInline
 struct PacketList {
   @usableFromInline let base: UnsafeMutablePointer<UnsafeMutablePointer<Packet>>
   @usableFromInline var count = 0
-
-  init(capacity: Int) { base = .allocate(capacity: capacity) }
 
   @inline(__always)
   init(base: UnsafeMutablePointer<UnsafeMutablePointer<Packet>>) { self.base = base }
@@ -168,6 +166,4 @@ struct PacketList {
 
   @inlinable @inline(__always)
   subscript(_ index: Int) -> UnsafeMutablePointer<Packet> { base[index] }
-
-  func deallocate() { base.deallocate() }
 }

@@ -74,8 +74,12 @@ struct PlainIPv4 {
 struct PlainESP {
   let word: UInt64
 
+  /// Nil: SPI 0 to 0.0.0.0, which would be taken for a packet that is none of these.
   @inline(__always)
-  init(spi: UInt32, destination: UInt64) { word = UInt64(spi) << 32 | destination }
+  init?(spi: UInt32, destination: UInt64) {
+    word = UInt64(spi) << 32 | destination
+    if word == 0 { return nil }
+  }
 
   /// Nil: another packet.
   @inline(__always)
@@ -101,9 +105,10 @@ extension UnsafeMutablePointer where Pointee == Worker {
     _ packet: PacketPointer, _ plain: PlainIPv4, _ ip: UnsafeRawPointer, _ header: PacketHeader, takesESP: Bool
   ) -> Bool {
     if takesESP, plain.number == UInt64(IPProtocol.esp) {
-      plain.record(packet, header)
       let spi = ip.loadUnaligned(fromByteOffset: IPv4Header.minimumLength, as: UInt32.self)
-      packet.pointee.hash = PlainESP(spi: spi, destination: plain.addresses & 0xffff_ffff).word
+      guard let esp = PlainESP(spi: spi, destination: plain.addresses & 0xffff_ffff) else { return false }
+      plain.record(packet, header)
+      packet.pointee.hash = esp.word
       pointee.inbound.append(packet)
       return true
     }

@@ -56,6 +56,6 @@ extension UnsafeMutablePointer where Pointee == Worker {
   }
 
   private func layerMemory(_ packet: PacketPointer) -> UnsafeMutablePointer<UnsafeMutablePointer<gw_sa>?> {
-    pointee.scratch.layers + (packet - pointee.packets) &* ProtocolScratch.layersPerPacket
+    pointee.scratch.layers + (packet - pointee.records.base) &* ProtocolScratch.layersPerPacket
   }
 }

@@ -28,6 +28,8 @@ public struct SharedState: ~Copyable {
   public let fragmentAfter = Atomic<Bool>(false)
   /// Fragments of protocols with ports go no further (RFC 4301 7).
   public let dropsPortlessFragments = Atomic<Bool>(false)
+  /// ESP padding may be other than 1, 2, 3 … (RFC 4303 2.4 asks receivers to look at it, senders to fill it so).
+  public let acceptsAnyPadding = Atomic<Bool>(false)
   /// SPIs whose SAs are on their way.
   public let expected = ExpectedSPIs()
 
@@ -97,14 +99,13 @@ public struct Worker {
   let ports: UnsafeMutablePointer<WorkerPort>
   let portCount: Int
 
-  // Scratch of a burst.
+  // Scratch of a burst; how long its arrays are: see `PacketRecords`.
   let received: UnsafeMutablePointer<Mbuf?>
-  let packets: PacketPointer
+  var records: PacketRecords
   var jobs: UnsafeMutablePointer<CryptoJob>
   let freed: UnsafeMutablePointer<Mbuf?>
   let pieceBuffers: UnsafeMutablePointer<Mbuf?>
   var freedCount = 0
-  var packetCount = 0
   /// Inbound IPsec that waits for its SA, and then for its engine.
   var inbound: PacketList
   /// Clear packets that wait for their policy.
@@ -119,7 +120,8 @@ public struct Worker {
   var sealed: PacketList
 
   // Tables.
-  let sad: SADReader
+  let inboundSAs: InboundSAD
+  let outboundSAs: SADReader
   let spd: SPDReader
   let fib: FIB
   let adjacencies: AdjacencyTable
@@ -137,7 +139,6 @@ public struct Worker {
   let pool: OpaquePointer
   /// Buffers for the largest packets, for those that must be copied.
   let jumboPool: OpaquePointer
-  let packetCapacity: Int
   /// Where ICMP errors come from.
   let interfaces: InterfaceTable
 

@@ -133,10 +133,11 @@ enum WorkerLoop {
   @inline(__always)
   static func process(_ w: WorkerPointer, _ count: Int) {
     runStages(w)
+    assert(w.pointee.pieces.count == 0, "pieces of packets whose records are given back")
     w.tally(.bursts, 1)
     w.tally(.packets, count)
     // Packets of bursts that were handed are in use until they are complete.
-    if w.pointee.handoff.burstCount == 0 { w.pointee.packetCount = 0 }
+    w.pointee.records.release(keeping: w.pointee.handoff.recordCount)
   }
 
   @inline(__always)
@@ -146,7 +147,7 @@ enum WorkerLoop {
       if w.pointee.policy.count > 0 { PolicyStage.run(w) }
       if w.pointee.outbound.count > 0 { OutboundStage.run(w) }
       if w.pointee.transmit.count > 0 { TransmitStage.run(w) }
-    } while w.pointee.inbound.count | w.pointee.policy.count | w.pointee.outbound.count > 0
+    } while w.pointee.inbound.count | w.pointee.policy.count | w.pointee.outbound.count | w.pointee.transmit.count > 0
   }
 
   /// A laptop's or CI's manners: nap, longer the longer nothing came. Offline, so that nobody waits for a sleeper.

@@ -50,52 +50,55 @@ final class WorkerMemory: @unchecked Sendable {
   let events = EventRing()
   let counters: Counters
   private let lcore: Lcore
+  private let arrays: WorkerArrays
+
+  /// Records for each packet that may be received before the stages have run: itself, an answer, and its pieces.
+  private static let recordsPerPacket = 8
 
   init(id: Int, lcore: Lcore, _ context: Context) throws {
     self.lcore = lcore
     let configuration = context.configuration
+    let socket = lcore.socket
+    let arrays = WorkerArrays(node: socket)
+    self.arrays = arrays
     // Pages that no slot uses are never touched, and so cost nothing.
-    counters = Counters(
-      base: NodeMemory.allocate(
-        byteCount: configuration.counterSlots * MemoryLayout<gw_counters>.stride, node: lcore.socket
-      ).assumingMemoryBound(to: gw_counters.self))
+    counters = Counters(base: arrays.make(gw_counters.self, configuration.counterSlots))
     guard let random = RandomPool() else { throw DataPlaneError.noRandom }
     guard let deflate = Deflate() else { throw DataPlaneError.noMemory("compression") }
     let burst = configuration.burst
-    let capacity = max(burst, HandoffMemory.mostPackets) * 4 + Worker.maximumPieces
-    let socket = lcore.socket
-    func memory<T>(_ type: T.Type, _ count: Int) -> UnsafeMutablePointer<T> {
-      NodeMemory.allocate(byteCount: MemoryLayout<T>.stride * count, node: socket)
-        .bindMemory(to: T.self, capacity: count)
-    }
+    let capacity = max(burst, HandoffMemory.mostPackets) * Self.recordsPerPacket + Worker.maximumPieces
+    func memory<T>(_ type: T.Type, _ count: Int) -> UnsafeMutablePointer<T> { arrays.make(type, count) }
+    func list(_ count: Int) -> PacketList { PacketList(base: arrays.make(PacketPointer.self, count)) }
     worker = memory(Worker.self, 1)
     let hertz = rte_get_tsc_hz()
     let pool = try context.pools.pool(socket: context.ports.first?.socket ?? -1)
     worker.initialize(
       to: Worker(
-        id: id, burst: burst, shared: context.shared, ports: Self.makePorts(id, context, packets: capacity),
+        id: id, burst: burst, shared: context.shared, ports: Self.makePorts(id, context, arrays, packets: capacity),
         portCount: context.ports.count,
-        received: memory(Mbuf?.self, max(burst, HandoffMemory.burst)), packets: memory(Packet.self, capacity),
+        received: memory(Mbuf?.self, max(burst, HandoffMemory.burst)),
+        records: PacketRecords(base: memory(Packet.self, capacity), capacity: capacity),
         jobs: memory(CryptoJob.self, capacity), freed: memory(Mbuf?.self, Worker.txCapacity),
-        pieceBuffers: memory(Mbuf?.self, Worker.maximumPieces), inbound: PacketList(capacity: capacity),
-        policy: PacketList(capacity: capacity), outbound: PacketList(capacity: capacity),
-        pieces: PacketList(capacity: capacity), transmit: PacketList(capacity: capacity),
-        sealed: PacketList(capacity: capacity), sad: context.tables.security.sad, spd: context.tables.security.spd,
+        pieceBuffers: memory(Mbuf?.self, Worker.maximumPieces), inbound: list(capacity), policy: list(capacity),
+        outbound: list(capacity), pieces: list(capacity), transmit: list(capacity), sealed: list(capacity),
+        inboundSAs: context.tables.security.inbound,
+        outboundSAs: context.tables.security.outbound, spd: context.tables.security.spd,
         fib: context.tables.fib, adjacencies: context.tables.adjacencies,
         flows: FlowCache(
-          memory: NodeMemory.allocate(byteCount: FlowCache.bytes(flows: configuration.flows), node: socket),
+          memory: UnsafeMutableRawPointer(memory(UInt8.self, FlowCache.bytes(flows: configuration.flows))),
           flows: configuration.flows),
         drops: CounterBlock(count: DropReason.allCases.count).base, counters: counters,
         statistics: CounterBlock(count: Worker.Statistic.count).base, events: events,
         fromHost: context.host.ring(toWorker: id)?.base, waiting: context.host.waiting?.base, pool: pool.base,
-        jumboPool: try context.pools.jumbo().base, packetCapacity: capacity, interfaces: context.tables.interfaces,
+        jumboPool: try context.pools.jumbo().base, interfaces: context.tables.interfaces,
         reassembly: cdpdk_reassembly_create(configuration.reassemblies, hertz * 2, Int32(socket)),
         scratch: ProtocolScratch(
           layers: memory(UnsafeMutablePointer<gw_sa>?.self, capacity * ProtocolScratch.layersPerPacket),
           images: UnsafeMutableRawPointer(memory(UInt8.self, capacity * KeptImage.stride)), deflate: deflate,
           history: CompressionHistory()),
         handoff: HandoffMemory(
-          ring: context.bursts?.base, lead: worker, jobs: memory(CryptoJob.self, HandoffMemory.mostPackets)),
+          ring: context.bursts?.base, lead: worker, jobs: memory(CryptoJob.self, HandoffMemory.mostPackets),
+          borrowed: memory(CryptoJob.self, HandoffMemory.burst), packets: list(HandoffMemory.mostPackets)),
         random: random,
         icmpBucket: TokenBucket(
           perSecond: configuration.icmpRate, burst: configuration.icmpRate / 10 + 1, ticksPerSecond: hertz),
@@ -103,12 +106,12 @@ final class WorkerMemory: @unchecked Sendable {
         identification: UInt16.random(in: 0...UInt16.max)))
   }
 
-  private static func makePorts(_ id: Int, _ context: Context, packets: Int) -> UnsafeMutablePointer<WorkerPort> {
+  private static func makePorts(
+    _ id: Int, _ context: Context, _ arrays: WorkerArrays, packets: Int
+  ) -> UnsafeMutablePointer<WorkerPort> {
     let ports = UnsafeMutablePointer<WorkerPort>.allocate(capacity: context.ports.count)
     for (index, port) in context.ports.enumerated() {
-      let room = Worker.txCapacity + packets
-      let tx = UnsafeMutablePointer<Mbuf?>.allocate(capacity: room)
-      tx.initialize(repeating: nil, count: room)
+      let tx = arrays.make(Mbuf?.self, Worker.txCapacity + packets)
       let octets = port.macAddress.rawValue << 16
       (ports + index).initialize(
         to: WorkerPort(

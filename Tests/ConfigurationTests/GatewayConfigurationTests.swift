@@ -21,6 +21,7 @@ import Wire
     fragments: after
     portless-fragments: drop
     path-mtu-expiry: 30
+    esp-padding: any
     metrics: {listen: "127.0.0.1:9100"}
     limits: {sas: 1000000, schedules: 500, flows: 4096, queued-packets-per-neighbor: 3}
     ports:
@@ -49,7 +50,7 @@ import Wire
     #expect(c.idle == .sleep && c.crypto == .ipsecMB && c.onIKEExit == .hold(seconds: 45))
     #expect(c.runDirectory == "/tmp/run" && c.stateDirectory == "/tmp/state" && c.logLevel == .debug)
     #expect(c.burst == 64 && c.allowWeak && c.fragments == .after && c.portlessFragments == .drop)
-    #expect(c.pathMTUExpiry == 30 && c.numa == .interleave)
+    #expect(c.pathMTUExpiry == 30 && c.numa == .interleave && c.espPadding == .any)
     #expect(c.metrics?.address == IPAddress("127.0.0.1") && c.metrics?.port == 9100)
     #expect(c.limits.sas == 1_000_000 && c.limits.queuedPacketsPerNeighbor == 3 && c.limits.policies == 65_536)
     #expect(c.limits.schedules == 500 && c.limits.flows == 4096)
@@ -69,7 +70,7 @@ import Wire
     #expect(c.hugepages && c.memory == nil && c.workers == nil && c.idle == .poll && c.crypto == .auto)
     #expect(c.onIKEExit == .hold(seconds: 30) && c.runDirectory == "/run/gw" && c.stateDirectory == "/var/lib/gw")
     #expect(c.burst == 32 && c.ipsec == nil && !c.allowWeak && c.fragments == .before && c.metrics == nil)
-    #expect(c.numa == .local)
+    #expect(c.numa == .local && c.espPadding == .strict)
     #expect(c.portlessFragments == .match && c.pathMTUExpiry == 600)
   }
 
@@ -89,6 +90,7 @@ import Wire
       "gateway.yaml:2:8: burst: expected a number from 32 to 256 (packets), found the string \"64\""
     ),
     (port + "idle: polling", "gateway.yaml:2:7: idle: expected poll or sleep, found 'polling'; did you mean 'poll'?"),
+    (port + "esp-padding: zero", "gateway.yaml:2:14: esp-padding: expected strict or any, found 'zero'"),
     (
       port + "on-ike-exit: hold -1",
       "gateway.yaml:2:14: on-ike-exit: expected 'hold SECONDS' with 1 to 86400 seconds, found 'hold -1'"

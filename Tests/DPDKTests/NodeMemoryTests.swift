@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import DPDK
@@ -22,5 +23,19 @@ import Testing
     #expect((0..<10_000).allSatisfy { memory.load(fromByteOffset: $0, as: UInt8.self) == 0 })
     memory.storeBytes(of: 7, toByteOffset: 9_999, as: UInt8.self)
     NodeMemory.free(memory, byteCount: 10_000)
+  }
+
+  /// Zeroed up to the last byte, behind which is a page that may not be touched: the kernel, asked to read there, says so.
+  @Test(arguments: [8, 4096, 4104, 1 << 21, (1 << 21) + 64]) func guarded(bytes: Int) {
+    #expect(NodeMemory.hasGuards)
+    let memory = NodeMemory.allocateGuarded(byteCount: bytes, node: 0)
+    #expect((0..<bytes).allSatisfy { memory.load(fromByteOffset: $0, as: UInt8.self) == 0 })
+    var ends: [Int32] = [0, 0]
+    #expect(pipe(&ends) == 0)
+    memory.storeBytes(of: 7, toByteOffset: bytes - 1, as: UInt8.self)
+    #expect(write(ends[1], memory + bytes - 1, 1) == 1)
+    #expect(write(ends[1], memory + bytes, 1) == -1 && errno == EFAULT)
+    for end in ends { close(end) }
+    NodeMemory.freeGuarded(memory, byteCount: bytes)
   }
 }

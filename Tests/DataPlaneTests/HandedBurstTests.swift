@@ -6,6 +6,7 @@ import IPsec
 import SeededRandom
 import Synchronization
 import Testing
+import Wire
 
 @testable import DataPlane
 
@@ -109,6 +110,61 @@ extension DataPlaneTests {
       // Entries that are left are harmless.
       while HandedBursts.help(pair.b.helper!.worker) > 0 {}
       #expect(Self.statistic(pair.b.helper!, .helpedBursts) == 0)
+    }
+
+    /// What opens to nothing, between packets that leave in pieces: records are used again before they run out.
+    @Test(arguments: [1, 8, 31]) func piecesBetweenGarbage(garbage: Int) throws {
+      var generator = SeededGenerator()
+      let comment: Comment = "seed \(generator.seed)"
+      let pair = try Pair(mtu: 1500, bursts: try Self.ring.get())
+      try pair.add([Pair.sa(.esp, .tunnel, .v4, transform: .esp(.aesGCM16))], for: Pair.subnets(.v4))
+      let used = TestGateway.buffersInUse
+      let bad = Packets.ip(
+        from: Pair.wan4.0, to: Pair.wan4.1, number: IPProtocol.esp,
+        payload: [0, 0, 0x10, 0, 0, 0, 0, 1] + generator.bytes(600))
+      // In clear, and not from a network that is to be protected.
+      let large = Packets.udp(from: "203.0.113.7", to: Pair.host4.1, payload: generator.bytes(8900))
+      var packets: [[UInt8]] = []
+      for _ in 0..<HandoffMemory.mostBursts {
+        packets += Array(repeating: bad, count: garbage) + Array(repeating: large, count: 32 - garbage)
+      }
+      for _ in 0..<2 {
+        let outcome = pair.b.receiveHanded(packets)
+        #expect(outcome.drops[.integrity] == UInt64(garbage * HandoffMemory.mostBursts), comment)
+        // Seven pieces each, if the ring behind the port that stands for the link holds them.
+        let lost = outcome.drops[.handoffFull, default: 0]
+        #expect(outcome.sent.count + Int(lost) == (32 - garbage) * HandoffMemory.mostBursts * 7, comment)
+        #expect(outcome.drops.keys.allSatisfy { $0 == .integrity || $0 == .handoffFull }, comment)
+      }
+      #expect(pair.b.worker.pointee.records.count == 0)
+      #expect(TestGateway.buffersInUse == used, comment)
+    }
+
+    /// Opened packets that leave in pieces, by a link or by another tunnel, and clear IPsec between them that is not handed.
+    @Test func piecesOfWhatWasOpened() throws {
+      var generator = SeededGenerator()
+      let comment: Comment = "seed \(generator.seed)"
+      let pair = try Pair(bursts: try Self.ring.get())
+      try pair.add([Pair.sa(.esp, .tunnel, .v4, transform: .esp(.aesGCM16))], for: Pair.subnets(.v4))
+      let hosts = Pair.hosts(.v4)
+      let clear = (0..<HandoffMemory.mostPackets).map { _ in
+        Packets.udp(from: hosts.0, to: hosts.1, payload: generator.bytes(8800))
+      }
+      var sealed: [[UInt8]] = []
+      for start in stride(from: 0, to: clear.count, by: 32) {
+        sealed += pair.a.receive(Array(clear[start..<start + 32])).sent
+      }
+      // The links behind the gateway take less than those before it.
+      try pair.b.setMTU(1500)
+      // Ends what was handed before it: AH by an SPI that nobody has.
+      let other = Packets.ip(
+        from: Pair.wan4.0, to: Pair.wan4.1, number: IPProtocol.ah, payload: [4, 4] + generator.bytes(40))
+      for position in [100, 170] { sealed[position] = other }
+      let outcome = pair.b.receiveHanded(sealed)
+      let lost = outcome.drops[.handoffFull, default: 0]
+      #expect(outcome.drops.keys.allSatisfy { $0 == .noSA || $0 == .handoffFull }, comment)
+      #expect(outcome.drops[.noSA] == 2, comment)
+      #expect(outcome.sent.count + Int(lost) == (HandoffMemory.mostPackets - 2) * 6, comment)
     }
 
     /// One packet in each burst does not authenticate, one comes twice, and clear packets are between them.

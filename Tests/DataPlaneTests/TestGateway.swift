@@ -65,6 +65,21 @@ final class TestGateway {
     worker.pointee.ports[0].hostRing = shared.hostRing.base
   }
 
+  /// EAL's memory would not do for the tables of all tests.
+  deinit {
+    for memory in [memory, helper] {
+      if let table = memory?.worker.pointee.reassembly { cdpdk_reassembly_destroy(table) }
+    }
+  }
+
+  /// Of its port's link, from now on.
+  func setMTU(_ mtu: Int) throws {
+    guard var interface = routing.interface(port: 0) else { return }
+    interface.mtu = UInt32(mtu)
+    try routing.set(interface)
+    worker.pointee.routing &+= 1
+  }
+
   /// What one burst did: IP packets that went out by the port and those that went to the kernel.
   struct Outcome {
     var sent: [[UInt8]] = []
@@ -94,7 +109,7 @@ final class TestGateway {
     }
     defer {
       w.releaseFreed()
-      w.pointee.packetCount = 0
+      w.pointee.records.release(keeping: 0)
     }
     return (empty(&w.pointee.inbound), empty(&w.pointee.policy))
   }
@@ -102,12 +117,29 @@ final class TestGateway {
   /// IP packets that the gateway's own kernel sends.
   func sendFromHost(_ packets: [[UInt8]]) -> Outcome {
     run(packets) { w, mbuf, _ in
-      let packet = w.nextPacket(mbuf, port: 0, origin: .host)
+      let packet = w.nextPacket(mbuf, port: 0, origin: .host)!
       packet.pointee.ip = mbuf.data + 14
       packet.pointee.length = Int32(mbuf.pointee.data_len) - 14
       let isV6 = UnsafeRawPointer(mbuf.data).big16(at: 12) == 0x86dd
       precondition((isV6 ? IPParser.ipv6(packet) : IPParser.ipv4(packet)) == nil)
       w.enqueueForPolicy(packet)
+    }
+  }
+
+  /// A dummy packet by an outbound SA, as the host thread gives it to a worker.
+  func sendDummy(_ sa: SAParameters, length: Int) -> Outcome {
+    measure { w in
+      var mbuf: Mbuf? = cdpdk_alloc(w.pointee.pool)!
+      mbuf!.data.initializeMemory(as: UInt8.self, repeating: 0, count: length)
+      mbuf!.setLength(length)
+      let (high, low) = sa.destination.halves
+      mbuf!.note.initialize(
+        to: PacketNote(
+          kind: .dummy, origin: .host, version: sa.destination.family == .v4 ? 4 : 6, dontFragment: false,
+          isSealed: true, port: 0, policy: sa.spi, nextHopHigh: 0, nextHopLow: 0, destinationHigh: high,
+          destinationLow: low))
+      precondition(cdpdk_ring_enqueue(w.pointee.fromHost!, &mbuf, 1) == 1)
+      WorkerLoop.process(w, HostStage.receive(w))
     }
   }
 
@@ -138,8 +170,6 @@ final class TestGateway {
         next += count
       }
       HandedBursts.complete(w)
-      WorkerLoop.runStages(w)
-      w.pointee.packetCount = 0
     }
   }
 

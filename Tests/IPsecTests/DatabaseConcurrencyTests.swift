@@ -55,6 +55,7 @@ import Wire
   @Test func rekeysLeaveNoGap() throws {
     let group = ReaderGroup(readers: 2)
     let database = SecurityDatabase(engine: FakeEngine(), workers: 2, reclaimer: group, now: 1)
+    database.isOwnAddress = { $0 == TestDatabase.here }
     _ = try database.add(TestDatabase.flow(), replacing: false, origin: 0)
     try database.add(TestDatabase.sa(1000), origin: 0)
     try database.add(TestDatabase.sa(900_000, out: false), origin: 0)
@@ -74,13 +75,13 @@ import Wire
           continue
         }
         guard
-          let inbound = tables.sad.lookup(spi: UInt32(900_000).bigEndian, destination4: here, saProtocol: 50),
-          inbound.pointee.session != nil
+          let inbound = tables.inbound.lookup(spi: UInt32(900_000).bigEndian, destination4: here, saProtocol: 50),
+          inbound.record.pointee.session != nil
         else {
           shared.pointee.wrappingAdd(1, ordering: .relaxed)
           continue
         }
-        _ = ReplayWindow.accept(inbound, sequence: UInt64(round * 16 + i + 1))
+        _ = ReplayWindow.accept(inbound.record, sequence: UInt64(round * 16 + i + 1))
       }
     }
     for spi in UInt32(1001)...3000 {

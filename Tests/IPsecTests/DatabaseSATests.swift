@@ -245,13 +245,13 @@ import Wire
     let source = TestDatabase.there.halves
     let number = SADReader.ipipSPI(sourceHigh: source.0, sourceLow: source.1)
     let here = UInt32(TestDatabase.here.halves.1)
-    #expect(test.database.tables.sad.lookup(spi: number, destination4: here, saProtocol: 4) != nil)
+    #expect(test.database.tables.inbound.lookup(spi: number, destination4: here, saProtocol: 4) != nil)
     #expect(test.record(1000, out: false, saProtocol: .ipip) != nil)
     #expect(throws: DatabaseError.self) {
       try test.database.add(TestDatabase.sa(1001, out: false, saProtocol: .ipip), origin: 0)
     }
     try test.database.delete(TestDatabase.id(1000, out: false, saProtocol: .ipip), origin: 0)
-    #expect(test.database.tables.sad.lookup(spi: number, destination4: here, saProtocol: 4) == nil)
+    #expect(test.database.tables.inbound.lookup(spi: number, destination4: here, saProtocol: 4) == nil)
   }
 
   @Test func directionFollowsTheGatewaysAddresses() throws {
@@ -265,6 +265,51 @@ import Wire
     test.database.isOwnAddress = { $0 == TestDatabase.here }
     test.database.ownAddressesChanged()
     #expect(try #require(test.gwSA(1000)).pointee.sequence > 40)
+  }
+
+  /// What packets are looked up among has no SA that seals, whatever becomes of the SA.
+  @Test func packetsFindInboundSAsOnly() throws {
+    let test = TestDatabase()
+    let there = UInt32(TestDatabase.there.halves.1)
+    func found() -> [Bool] {
+      let tables = test.database.tables
+      let spi = UInt32(1000).bigEndian
+      return [
+        tables.inbound.lookup(spi: spi, destination4: there, saProtocol: 50) != nil,
+        tables.outbound.lookup(spi: spi, destination4: there, saProtocol: 50) != nil,
+      ]
+    }
+    var sa = TestDatabase.sa(1000)
+    try test.database.add(sa, origin: 0)
+    #expect(found() == [false, true])
+    // Changed so that workers get another record; its name is taken for both directions.
+    sa.hard.packets = 50
+    try test.database.update(sa, origin: 0)
+    #expect(found() == [false, true])
+    sa.direction = .in
+    #expect(throws: DatabaseError.self) { try test.database.add(sa, origin: 0) }
+    #expect(throws: DatabaseError.self) { try test.database.allocateSPI(sa, in: 1000...1000, origin: 0) }
+    // The far end becomes the gateway's own, and somebody else's again.
+    test.database.isOwnAddress = { $0 == TestDatabase.there }
+    test.database.ownAddressesChanged()
+    #expect(found() == [true, false])
+    test.database.isOwnAddress = { $0 == TestDatabase.here }
+    test.database.ownAddressesChanged()
+    #expect(found() == [false, true])
+    // One change takes the one out and puts the other in.
+    var change = ConfigurationChange()
+    change.removedSAs = [sa.identifier]
+    change.addedSAs = [sa]
+    try test.database.apply(change, origin: 0)
+    #expect(found() == [true, false])
+    try test.database.delete(sa.identifier, origin: 0)
+    #expect(found() == [false, false])
+    // A larval SA is found by nobody until it has a direction.
+    sa.direction = .out
+    sa.spi = try test.database.allocateSPI(sa, in: 1000...1000, origin: 0)
+    #expect(found() == [false, false])
+    try test.database.update(sa, origin: 0)
+    #expect(found() == [false, true])
   }
 
   @Test func aKeyThatComesBackGoesOnCounting() throws {

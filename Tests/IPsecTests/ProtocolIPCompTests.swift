@@ -95,8 +95,8 @@ import Wire
       return sa
     }
     func found() -> UnsafeMutablePointer<gw_sa>? {
-      sad.reader.lookup(
-        spi: SADReader.ipipSPI(sourceHigh: 0, sourceLow: 0x0a00_0002), destination4: 0x0a00_0001, saProtocol: 4)
+      let number = SADReader.ipipSPI(sourceHigh: 0, sourceLow: 0x0a00_0002)
+      return sad.inbound.lookup(spi: number, destination4: 0x0a00_0001, saProtocol: 4)?.record
     }
     #expect(found() == sas[0])
     #expect(sad.lookup(spi: 0x300, destination: destination, saProtocol: 108) == sas[0])

@@ -32,11 +32,12 @@ import Wire
       sa.pointee.spi = spi.bigEndian
       sa.pointee.destination_low = 0x0a00_0001
       sa.pointee.sa_protocol = 50
+      sa.pointee.flags = GW_SA_INBOUND.rawValue
       if sad.insert(sa) { spis.append(spi.bigEndian) }
     }
     let rounds = 1 << 20
     let order = (0..<rounds).map { _ in spis[Int.random(in: 0..<spis.count, using: &random)] }
-    let reader = sad.reader
+    let reader = sad.inbound
     var hits = 0
     let dependent = order.withUnsafeBufferPointer { order in
       Self.nanoseconds(rounds) {
@@ -44,7 +45,7 @@ import Wire
         for spi in order {
           let sa = reader.lookup(spi: spi &+ shift, destination4: 0x0a00_0001, saProtocol: 50)
           // The next look-up waits for this one.
-          shift = sa == nil ? 1 : UInt32(truncatingIfNeeded: UInt(bitPattern: sa)) & 1
+          shift = sa == nil ? 1 : UInt32(truncatingIfNeeded: UInt(bitPattern: sa?.record)) & 1
           hits &+= sa == nil ? 0 : 1
         }
       }

@@ -90,6 +90,51 @@ import Wire
     UnsafeMutableRawPointer(new).deallocate()
   }
 
+  /// Each direction is found in its own table only; under one identity stands one SA of either.
+  @Test func directionsAreApart() {
+    let sad = SAD(reclaimer: ImmediateReclaimer())
+    let destinations = [Sample.v4(7), Sample.v6(1, 2)]
+    var all: [UnsafeMutablePointer<gw_sa>] = []
+    func sample(_ destination: IPAddress, _ saProtocol: UInt8, _ flags: UInt32) -> UnsafeMutablePointer<gw_sa> {
+      let sa = Sample.sa(spi: 999, destination: destination, saProtocol: saProtocol)
+      sa.pointee.flags |= flags
+      sa.pointee.source_low = 0x0a00_0009
+      all.append(sa)
+      return sa
+    }
+    func found(_ sa: UnsafeMutablePointer<gw_sa>, _ spi: UInt32, _ saProtocol: UInt8) -> [UnsafeMutablePointer<gw_sa>?]
+    {
+      let version: UInt8 = sa.pointee.flags & GW_SA_OUTER_V6.rawValue == 0 ? 4 : 6
+      let (high, low) = (sa.pointee.destination_high, sa.pointee.destination_low)
+      return [
+        sad.inbound.lookup(
+          spi: spi, version: version, destinationHigh: high, destinationLow: low, saProtocol: saProtocol)?.record,
+        sad.outbound.lookup(
+          spi: spi, version: version, destinationHigh: high, destinationLow: low, saProtocol: saProtocol),
+      ]
+    }
+    for destination in destinations {
+      for saProtocol in [UInt8(50), 51, 108] {
+        let tunnel = GW_SA_TUNNEL.rawValue
+        let out = sample(destination, saProtocol, tunnel)
+        let inward = sample(destination, saProtocol, tunnel | GW_SA_INBOUND.rawValue)
+        let spi = out.pointee.spi
+        let number = SADReader.ipipSPI(sourceHigh: 0, sourceLow: 0x0a00_0009)
+        #expect(sad.insert(out) && !sad.insert(inward))
+        #expect(found(out, spi, saProtocol) == [nil, out] && found(out, number, 4) == [nil, nil])
+        let changed = sample(destination, saProtocol, tunnel)
+        #expect(sad.replace(out, by: changed) && found(out, spi, saProtocol) == [nil, changed])
+        #expect(sad.lookup(spi: 999, destination: destination, saProtocol: saProtocol) == changed)
+        #expect(sad.remove(changed) && sad.insert(inward) && !sad.insert(out))
+        #expect(found(out, spi, saProtocol) == [inward, nil])
+        // An inbound IPComp tunnel opens what was not compressed, too.
+        #expect(found(out, number, 4) == [saProtocol == 108 ? inward : nil, nil])
+        #expect(sad.remove(inward) && sad.count == 0 && found(out, number, 4) == [nil, nil])
+      }
+    }
+    for sa in all { UnsafeMutableRawPointer(sa).deallocate() }
+  }
+
   /// Readers find what stands all along, and never what is not what they asked for, while the writer churns and grows.
   @Test func readersAreUndisturbed() {
     let group = ReaderGroup(readers: 3)
@@ -99,7 +144,7 @@ import Wire
     let failures = UnsafeMutablePointer<Atomic<Int>>.allocate(capacity: 1)
     failures.initialize(to: Atomic(0))
     nonisolated(unsafe) let shared = (failures: failures, permanent: permanent)
-    let reader = sad.reader
+    let reader = sad.outbound
     group.start { number, round in
       for i in 0..<64 {
         let index = (round * 64 + i * 7 + number) % 512

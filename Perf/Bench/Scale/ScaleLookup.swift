@@ -23,7 +23,7 @@ struct ScaleLookup: Encodable {
       engine: BareEngine(), workers: 1, limits: DatabaseLimits(sas: entries, policies: entries),
       reclaimer: ImmediateReclaimer(), now: 1)
     for i in 0..<entries { try database.add(plan.sa(i), origin: 0) }
-    let sad = best(entries, sadRound(database.tables.sad))
+    let sad = best(entries, sadRound(database.tables.inbound))
     for i in 0..<entries { _ = try database.add(plan.policy(i), replacing: false, origin: 0) }
     let policy = best(entries, policyRound(database.tables.spd))
     let flows = FlowCache(flows: entries * 2)
@@ -76,7 +76,7 @@ struct ScaleLookup: Encodable {
     return least
   }
 
-  private static func sadRound(_ sad: SADReader) -> (UnsafePointer<UInt32>) -> UInt64 {
+  private static func sadRound(_ sad: InboundSAD) -> (UnsafePointer<UInt32>) -> UInt64 {
     let destination = UInt32(truncatingIfNeeded: ScalePlan.local.halves.1)
     return { numbers in
       var i = 0
@@ -89,8 +89,8 @@ struct ScaleLookup: Encodable {
         while i < burst {
           let sa = sad.lookup(
             spi: Plan.spi(Int(numbers[i])).bigEndian, destination4: destination, saProtocol: ESP.ipProtocol)
-          crypto_prefetch(sa)
-          found[i] = sa
+          crypto_prefetch(sa?.record)
+          found[i] = sa?.record
           i &+= 1
         }
         var sum: UInt64 = 0

@@ -29,6 +29,14 @@ public struct GatewayConfiguration: Sendable, Equatable {
     case drop
   }
 
+  /// The padding that ESP packets may have.
+  public enum ESPPadding: String, Sendable, CaseIterable {
+    /// 1, 2, 3 …, as senders must fill it (RFC 4303 2.4).
+    case strict
+    /// Whatever it is, as long as it lies within the packet.
+    case any
+  }
+
   public enum TableMemory: String, Sendable, CaseIterable {
     /// On the node of the control thread, which fills them.
     case local
@@ -75,6 +83,7 @@ public struct GatewayConfiguration: Sendable, Equatable {
   public var allowWeak = false
   public var fragments = Fragmentation.before
   public var portlessFragments = PortlessFragments.match
+  public var espPadding = ESPPadding.strict
   /// Seconds after which what ICMP said of an SA's path is forgotten and larger packets are tried again.
   public var pathMTUExpiry = 600
   /// Dummy packets a second by every outbound ESP tunnel SA (RFC 4303 2.6).

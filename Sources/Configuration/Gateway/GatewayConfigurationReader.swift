@@ -40,7 +40,7 @@ extension GatewayConfiguration {
   private static let keys = [
     "eal", "hugepages", "memory", "workers", "ports", "routes", "neighbors", "ipsec", "idle", "crypto", "on-ike-exit",
     "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "portless-fragments", "metrics",
-    "manual-replay-window", "path-mtu-expiry", "ike", "dummy-packets", "numa",
+    "manual-replay-window", "path-mtu-expiry", "ike", "dummy-packets", "numa", "esp-padding",
   ]
 
   private mutating func read(_ root: YAMLCursor) throws(ConfigurationError) {
@@ -78,6 +78,7 @@ extension GatewayConfiguration {
     if let cursor = values["allow-weak"] { allowWeak = try cursor.bool() }
     if let cursor = values["fragments"] { fragments = try cursor.choice(Fragmentation.self) }
     if let cursor = values["portless-fragments"] { portlessFragments = try cursor.choice(PortlessFragments.self) }
+    if let cursor = values["esp-padding"] { espPadding = try cursor.choice(ESPPadding.self) }
     if let cursor = values["path-mtu-expiry"] { pathMTUExpiry = try cursor.int(1...86_400, unit: "seconds") }
     if let cursor = values["dummy-packets"] { dummyPackets = try cursor.int(0...1000, unit: "packets a second") }
     if let cursor = values["manual-replay-window"] {

@@ -155,6 +155,7 @@ public final class Gateway: @unchecked Sendable {
     try loadRules()
     restorePolicies()
     giveFragmentChoices()
+    givePaddingChoice()
     keySockets = try KeySockets(
       paths: paths, database: database, loop: loop, configuration: configuration, logger: logger)
     try dataPlane.start()
@@ -176,9 +177,14 @@ public final class Gateway: @unchecked Sendable {
     keySockets?.stop()
     if let hostNetwork { loop.unwatch(hostNetwork.descriptor) }
     hostNetwork = nil
-    dataPlane.stop()
+    let isDataPlaneStopped = dataPlane.stop()
     journal.save(database.records(), final: true)
     writePolicies(isWhole: true)
+    guard isDataPlaneStopped else {
+      logger.critical("a worker has not left its loop: what it may still use is left to the end of the process")
+      directory.release()
+      return
+    }
     quiescence.reclaim()
     eal.stop()
     directory.release()

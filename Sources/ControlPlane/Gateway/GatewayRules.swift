@@ -253,6 +253,7 @@ extension Gateway {
     if old.routes != new.routes { giveRoutesToKernel() }
     keySockets?.onExit = new.onIKEExit
     giveFragmentChoices()
+    givePaddingChoice()
     return Self.changes(old, new)
   }
 
@@ -262,6 +263,11 @@ extension Gateway {
     shared.pointee.fragmentAfter.store(configuration.fragments == .after, ordering: .relaxed)
     let drops = configuration.portlessFragments == .drop
     if shared.pointee.dropsPortlessFragments.exchange(drops, ordering: .relaxed) != drops { routesChanged() }
+  }
+
+  /// What workers take for ESP padding, from now on.
+  func givePaddingChoice() {
+    dataPlane.shared.pointee.acceptsAnyPadding.store(configuration.espPadding == .any, ordering: .relaxed)
   }
 
   private func applyAddresses(_ index: Int) throws {
@@ -302,6 +308,7 @@ extension Gateway {
     if old.ports != new.ports { changes.append("addresses of ports") }
     if old.onIKEExit != new.onIKEExit { changes.append("on-ike-exit") }
     if old.fragments != new.fragments || old.portlessFragments != new.portlessFragments { changes.append("fragments") }
+    if old.espPadding != new.espPadding { changes.append("esp-padding") }
     if old.dummyPackets != new.dummyPackets { changes.append("dummy-packets") }
     if old.allowWeak != new.allowWeak { changes.append("allow-weak") }
     if old.ike != new.ike { changes.append("ike") }

@@ -37,7 +37,7 @@ enum AHStage {
     }
     AH.fill(
       job, sa, image: packet.pointee.ip, length: Int(packet.pointee.length), icvField: header + AHHeader.fixedLength,
-      iv: packet.pointee.sequence.bigEndian, sequence: packet.pointee.sequence, session: sa.session(of: w))
+      iv: packet.pointee.sequence.bigEndian, sequence: packet.pointee.sequence, session: sa.sealingSession(of: w))
     return true
   }
 
@@ -62,9 +62,9 @@ enum AHStage {
   /// True: `job`, number `index` of the burst, is filled.
   @inline(never)
   static func open(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
-    _ job: UnsafeMutablePointer<CryptoJob>, index: Int
+    _ w: WorkerPointer, _ packet: PacketPointer, _ opener: InboundSA, _ job: UnsafeMutablePointer<CryptoJob>, index: Int
   ) -> Bool {
+    let sa = opener.record
     if packet.pointee.version == 6 { AtomicFragment.unwrap(packet) }
     let offset = Int(packet.pointee.payloadOffset)
     let header = packet.pointee.ip + offset
@@ -90,7 +90,7 @@ enum AHStage {
     AH.takeICV(sa, from: header, to: field)
     AH.fill(
       job, sa, image: packet.pointee.ip, length: Int(packet.pointee.length), icvField: field,
-      iv: field.load(as: UInt64.self), sequence: packet.pointee.sequence, session: sa.session(of: w))
+      iv: field.load(as: UInt64.self), sequence: packet.pointee.sequence, session: opener.session(of: w))
     return true
   }
 

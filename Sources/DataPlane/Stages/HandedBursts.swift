@@ -43,16 +43,18 @@ struct HandoffMemory {
   /// Of this round.
   var burstCount = 0
   var jobCount = 0
+  /// Records that the handed packets are among, the first of all.
+  var recordCount = 0
 
-  /// `jobs`: room for `mostPackets`.
-  init(ring: OpaquePointer?, lead: UnsafeMutablePointer<Worker>, jobs: UnsafeMutablePointer<CryptoJob>) {
+  /// `jobs`, `packets`: room for `mostPackets`; `borrowed`: for `burst`.
+  init(
+    ring: OpaquePointer?, lead: UnsafeMutablePointer<Worker>, jobs: UnsafeMutablePointer<CryptoJob>,
+    borrowed: UnsafeMutablePointer<CryptoJob>, packets: PacketList
+  ) {
     self.ring = ring
     self.jobs = jobs
-    let copies = UnsafeMutableRawPointer.allocate(
-      byteCount: Self.burst * MemoryLayout<CryptoJob>.stride, alignment: 64)
-    copies.initializeMemory(as: UInt8.self, repeating: 0, count: Self.burst * MemoryLayout<CryptoJob>.stride)
-    borrowed = copies.bindMemory(to: CryptoJob.self, capacity: Self.burst)
-    packets = PacketList(capacity: Self.mostPackets)
+    self.borrowed = borrowed
+    self.packets = packets
     let memory = UnsafeMutableRawPointer.allocate(
       byteCount: Self.mostBursts * MemoryLayout<HandedBurst>.stride, alignment: 64)
     bursts = memory.bindMemory(to: HandedBurst.self, capacity: Self.mostBursts)
@@ -94,7 +96,7 @@ enum HandedBursts {
     var total = 0
     var count = burst
     var bursts = 0
-    while count == burst, bursts < HandoffMemory.mostBursts {
+    while count == burst, bursts < HandoffMemory.mostBursts, w.pointee.records.hasRoom(burst) {
       prepareLines(w)
       count = Int(cdpdk_rx_burst(port.pointee.id, port.pointee.rxQueue, w.pointee.received, UInt16(burst)))
       bursts &+= 1
@@ -104,8 +106,6 @@ enum HandedBursts {
     }
     if count < burst { port.pointee.fullBursts = 0 }
     complete(w)
-    WorkerLoop.runStages(w)
-    w.pointee.packetCount = 0
     return total
   }
 
@@ -152,6 +152,7 @@ enum HandedBursts {
     handed.pointee.count = Int32(truncatingIfNeeded: count)
     w.pointee.handoff.jobCount = first &+ count
     w.pointee.handoff.burstCount &+= 1
+    w.pointee.handoff.recordCount = w.pointee.records.count
     handed.pointee.state.store(HandedBurst.State.offered, ordering: .releasing)
     if bytes >= leastBytes { announce(w, handed) }
   }
@@ -177,13 +178,15 @@ enum HandedBursts {
     w.tally(cdpdk_ring_enqueue(ring, &entry, 1) == 1 ? .offeredBursts : .handoffRingFull, 1)
   }
 
-  /// Everything offered in this round, in its order. The caller runs the stages for what comes out.
+  /// Everything offered in this round, in its order, through all stages.
   static func complete(_ w: WorkerPointer) {
     let count = w.pointee.handoff.burstCount
     guard count > 0 else { return }
     let (jobs, sealed) = (w.pointee.jobs, w.pointee.sealed)
     // What waits in `inbound` came later than what was handed, and goes on after it.
-    let nothingWaits = w.pointee.inbound.count == 0
+    let waiting = w.pointee.inbound
+    w.pointee.inbound = waiting.from(waiting.count)
+    let received = w.pointee.records.count
     var i = 0
     while i < count {
       let handed = w.pointee.handoff.bursts + i
@@ -197,10 +200,14 @@ enum HandedBursts {
       i &+= 1
       w.pointee.jobs = jobs
       w.pointee.sealed = sealed
-      if nothingWaits { WorkerLoop.runStages(w) }
+      WorkerLoop.runStages(w)
+      w.pointee.records.release(keeping: received)
     }
+    w.pointee.inbound = waiting
     w.pointee.handoff.burstCount = 0
     w.pointee.handoff.jobCount = 0
+    w.pointee.handoff.recordCount = 0
+    if waiting.count == 0 { w.pointee.records.release(keeping: 0) }
   }
 
   /// Until burst `index` is done: by the lead, if nobody has taken it. Who has is running it at this moment, and waits

@@ -60,9 +60,9 @@ enum HostStage {
       i &+= 1
       let note = mbuf.note
       if note.pointee.kind == .resolved {
-        w.pointee.transmit.append(waited(w, mbuf, note))
+        if let packet = waited(w, mbuf, note) { w.pointee.transmit.append(packet) }
       } else if note.pointee.kind == .failed {
-        failed(w, waited(w, mbuf, note), isSealed: note.pointee.isSealed)
+        if let packet = waited(w, mbuf, note) { failed(w, packet, isSealed: note.pointee.isSealed) }
       } else if note.pointee.kind == .dummy {
         DummyStage.send(w, mbuf, note)
       } else {
@@ -78,7 +78,7 @@ enum HostStage {
   private static func fromKernel(
     _ w: WorkerPointer, _ mbuf: Mbuf, port: Int, origin: PacketOrigin, isIPsec: Bool
   ) {
-    let packet = w.nextPacket(mbuf, port: port, origin: origin)
+    guard let packet = w.nextPacket(mbuf, port: port, origin: origin) else { return w.refuse(mbuf) }
     let frame = mbuf.data
     let type = UnsafeRawPointer(frame).big16(at: 12)
     packet.pointee.ip = frame + 14
@@ -97,11 +97,14 @@ enum HostStage {
     if isIPsec { w.sort(packet) } else { w.enqueueForPolicy(packet) }
   }
 
-  /// A packet that waited for its neighbour, finished but for the link header.
+  /// A packet that waited for its neighbour, finished but for the link header. Nil: no record is free for it.
   private static func waited(
     _ w: WorkerPointer, _ mbuf: Mbuf, _ note: UnsafeMutablePointer<PacketNote>
-  ) -> PacketPointer {
-    let packet = w.nextPacket(mbuf, port: Int(note.pointee.port), origin: note.pointee.origin)
+  ) -> PacketPointer? {
+    guard let packet = w.nextPacket(mbuf, port: Int(note.pointee.port), origin: note.pointee.origin) else {
+      w.refuse(mbuf)
+      return nil
+    }
     packet.pointee.ip = mbuf.data
     packet.pointee.length = Int32(truncatingIfNeeded: Int(mbuf.pointee.data_len))
     packet.pointee.version = note.pointee.version

@@ -13,7 +13,7 @@ enum ICMPStage {
     guard packet.pointee.origin != .host || error == .tooBig, w.pointee.icmpBucket.take(now: cdpdk_cycles()) else {
       return
     }
-    guard w.pointee.packetCount < w.pointee.packetCapacity, let mbuf = cdpdk_alloc(w.pointee.pool) else { return }
+    guard w.pointee.records.hasRoom(1), let mbuf = cdpdk_alloc(w.pointee.pool) else { return }
     let message = mbuf.data + 14
     let room = mbuf.tailroom - 14
     let length = make(w, packet, reason(error, mtu: mtu), into: message, room: room)
@@ -21,7 +21,7 @@ enum ICMPStage {
       cdpdk_free(mbuf)
       return
     }
-    let answer = prepare(w, mbuf, message, length: length, to: packet)
+    guard let answer = prepare(w, mbuf, message, length: length, to: packet) else { return w.refuse(mbuf) }
     let refused = answer.pointee.version == 4 ? IPParser.ipv4(answer) : IPParser.ipv6(answer)
     if refused != nil {
       w.drop(answer, .hostMalformed)
@@ -65,10 +65,10 @@ enum ICMPStage {
 
   private static func prepare(
     _ w: WorkerPointer, _ mbuf: Mbuf, _ message: UnsafeMutableRawPointer, length: Int, to cause: PacketPointer
-  ) -> PacketPointer {
+  ) -> PacketPointer? {
     mbuf.pointee.data_off &+= 14
     mbuf.setLength(length)
-    let packet = w.nextPacket(mbuf, port: Int(cause.pointee.port), origin: .host)
+    guard let packet = w.nextPacket(mbuf, port: Int(cause.pointee.port), origin: .host) else { return nil }
     packet.pointee.ip = message
     packet.pointee.length = Int32(truncatingIfNeeded: length)
     // It has no frame of the kernel's to go out by.

@@ -46,7 +46,7 @@ enum InboundStage {
   @inline(__always)
   private static func lookUp(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
     let isScattered =
-      candidates[0].pointee.hash != candidates[candidates.count &- 1].pointee.hash && w.pointee.sad.isLarge
+      candidates[0].pointee.hash != candidates[candidates.count &- 1].pointee.hash && w.pointee.inboundSAs.isLarge
     if isScattered { prefetchEntries(w, candidates) }
     let found = lookUpEach(w, candidates)
     if isScattered { prefetchSAs(w, candidates, found) }
@@ -61,7 +61,7 @@ enum InboundStage {
       let packet = candidates[i]
       i &+= 1
       guard let esp = PlainESP(packet) else { continue }
-      w.pointee.sad.prefetch(spi: esp.spi, destination4: esp.destination)
+      w.pointee.inboundSAs.prefetch(spi: esp.spi, destination4: esp.destination)
     }
   }
 
@@ -81,7 +81,7 @@ enum InboundStage {
   private static func lookUpEach(_ w: WorkerPointer, _ candidates: PacketList) -> Int {
     var found = 0
     // Neighbours are often of one SA: the last one found, by what it was found by.
-    var last: UnsafeMutablePointer<gw_sa>?
+    var last: InboundSA?
     var lastWord: UInt64 = 0
     var i = 0
     while i < candidates.count {
@@ -89,7 +89,7 @@ enum InboundStage {
       i &+= 1
       if let esp = PlainESP(packet) {
         if esp.word == lastWord, let sa = last {
-          packet.pointee.sa = sa
+          packet.pointee.sa = sa.record
         } else {
           let header = packet.pointee.ip + IPv4Header.minimumLength
           guard let sa = take(w, packet, findPlain(w, esp), header) else { continue }
@@ -106,13 +106,13 @@ enum InboundStage {
   }
 
   @inline(__always)
-  static func findPlain(_ w: WorkerPointer, _ esp: PlainESP) -> UnsafeMutablePointer<gw_sa>? {
-    w.pointee.sad.lookup(spi: esp.spi, destination4: esp.destination, saProtocol: ESP.ipProtocol)
+  static func findPlain(_ w: WorkerPointer, _ esp: PlainESP) -> InboundSA? {
+    w.pointee.inboundSAs.lookup(spi: esp.spi, destination4: esp.destination, saProtocol: ESP.ipProtocol)
   }
 
   /// Nil: the packet, which has no SA, went elsewhere.
   @inline(__always)
-  private static func lookUp(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_sa>? {
+  private static func lookUp(_ w: WorkerPointer, _ packet: PacketPointer) -> InboundSA? {
     guard let header = ipsecHeader(w, packet) else { return nil }
     return take(w, packet, find(w, packet, header), header)
   }
@@ -120,17 +120,16 @@ enum InboundStage {
   /// Gives the packet the SA that was found for it.
   @inline(__always)
   private static func take(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ found: UnsafeMutablePointer<gw_sa>?,
-    _ header: UnsafeMutableRawPointer
-  ) -> UnsafeMutablePointer<gw_sa>? {
+    _ w: WorkerPointer, _ packet: PacketPointer, _ found: InboundSA?, _ header: UnsafeMutableRawPointer
+  ) -> InboundSA? {
     guard let sa = found else {
       withoutSA(w, packet, header)
       return nil
     }
-    cdpdk_prefetch(UnsafeRawPointer(sa))
-    cdpdk_prefetch(UnsafeRawPointer(sa) + 192)
+    cdpdk_prefetch(UnsafeRawPointer(sa.record))
+    cdpdk_prefetch(UnsafeRawPointer(sa.record) + 192)
     if packet.pointee.depth > 0 { w.rememberLayer(packet) }
-    packet.pointee.sa = sa
+    packet.pointee.sa = sa.record
     return sa
   }
 
@@ -138,6 +137,9 @@ enum InboundStage {
   private static func withoutSA(_ w: WorkerPointer, _ packet: PacketPointer, _ header: UnsafeMutableRawPointer) {
     // Which was right, and so is again: for the key.
     if PlainESP(packet) != nil { _ = IPParser.ipv4(packet) }
+    if isOwn(w, packet, spi: spi(packet, header), saProtocol: packet.pointee.ipProtocol) {
+      return w.drop(packet, .noSA)
+    }
     if !EarlyESP.waits(w, packet, header) { w.enqueueForPolicy(packet) }
   }
 
@@ -174,7 +176,13 @@ enum InboundStage {
       return nil
     }
     guard isLocal, available >= 16, UnsafeRawPointer(udp).big32(at: 8) != 0 else {
-      w.enqueueForPolicy(packet)
+      if !isLocal, available >= 16,
+        isOwn(w, packet, spi: udp.loadUnaligned(fromByteOffset: 8, as: UInt32.self), saProtocol: ESP.ipProtocol)
+      {
+        w.drop(packet, .noSA)
+      } else {
+        w.enqueueForPolicy(packet)
+      }
       return nil
     }
     let port = UInt64(packet.pointee.key.source_port)
@@ -188,20 +196,36 @@ enum InboundStage {
   @inline(__always)
   private static func find(
     _ w: WorkerPointer, _ packet: PacketPointer, _ header: UnsafeMutableRawPointer
-  ) -> UnsafeMutablePointer<gw_sa>? {
+  ) -> InboundSA? {
     let number = packet.pointee.ipProtocol
-    // ESP's SPI comes first, AH's after four bytes; IPComp's CPI is 16 bits; IP in IP has none.
-    let spi: UInt32 =
-      switch number {
-      case IPProtocol.esp: header.loadUnaligned(as: UInt32.self)
-      case IPProtocol.ah: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
-      case IPProtocol.ipcomp: UInt32(UnsafeRawPointer(header).big16(at: 2)).bigEndian
-      default: SADReader.ipipSPI(sourceHigh: packet.pointee.key.source_high, sourceLow: packet.pointee.key.source_low)
-      }
     let saProtocol = number == IPProtocol.ipv6 ? IPProtocol.ipip : number
-    return w.pointee.sad.lookup(
-      spi: spi, version: packet.pointee.version, destinationHigh: packet.pointee.key.destination_high,
+    return w.pointee.inboundSAs.lookup(
+      spi: spi(packet, header), version: packet.pointee.version, destinationHigh: packet.pointee.key.destination_high,
       destinationLow: packet.pointee.key.destination_low, saProtocol: saProtocol)
+  }
+
+  /// ESP's SPI comes first, AH's after four bytes; IPComp's CPI is 16 bits; IP in IP has none.
+  @inline(__always)
+  private static func spi(_ packet: PacketPointer, _ header: UnsafeMutableRawPointer) -> UInt32 {
+    switch packet.pointee.ipProtocol {
+    case IPProtocol.esp: header.loadUnaligned(as: UInt32.self)
+    case IPProtocol.ah: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
+    case IPProtocol.ipcomp: UInt32(UnsafeRawPointer(header).big16(at: 2)).bigEndian
+    default: SADReader.ipipSPI(sourceHigh: packet.pointee.key.source_high, sourceLow: packet.pointee.key.source_low)
+    }
+  }
+
+  /// Whether the packet comes by the name of an SA that seals here: it is one of the gateway's own that came back, or is
+  /// made up, for only the peer gives that name away. IPComp's well-known CPIs are everybody's, with other sources.
+  @inline(never)
+  private static func isOwn(_ w: WorkerPointer, _ packet: PacketPointer, spi: UInt32, saProtocol: UInt8) -> Bool {
+    let key = packet.pointee.key
+    let sa = w.pointee.outboundSAs.lookup(
+      spi: spi, version: packet.pointee.version, destinationHigh: key.destination_high,
+      destinationLow: key.destination_low, saProtocol: saProtocol)
+    guard let sa else { return false }
+    return saProtocol != IPProtocol.ipcomp
+      || sa.pointee.source_high == key.source_high && sa.pointee.source_low == key.source_low
   }
 
   /// As `lookUp` on all that waits, if it is all ESP over IP; nil: something else is there, and nothing was done.
@@ -222,12 +246,12 @@ enum InboundStage {
   static func prepare(_ w: WorkerPointer, _ found: PacketList, _ count: Int) {
     var i = 0
     while i < count {
-      let sa = found[i].pointee.sa.unsafelyUnwrapped
+      let sa = InboundSA(found: found[i].pointee.sa.unsafelyUnwrapped)
       var end = i &+ 1
-      while end < count, found[end].pointee.sa == sa { end &+= 1 }
-      if sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue != 0 {
+      while end < count, found[end].pointee.sa == sa.record { end &+= 1 }
+      if sa.record.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue != 0 {
         while i < end {
-          UnusableSA.inbound(w, found[i], sa)
+          UnusableSA.inbound(w, found[i], sa.record)
           i &+= 1
         }
       } else if PlainOpening.takes(sa) {
@@ -242,8 +266,9 @@ enum InboundStage {
   /// Neighbours of one SA that `PlainOpening` does not take.
   @inline(never)
   private static func prepareOthers(
-    _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, _ sa: UnsafeMutablePointer<gw_sa>
+    _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, _ opener: InboundSA
   ) {
+    let sa = opener.record
     var i = 0
     while i < count {
       let packet = packets[i]
@@ -253,12 +278,13 @@ enum InboundStage {
       let header = packet.pointee.ip + Int(packet.pointee.payloadOffset)
       let length = Int(packet.pointee.length) &- Int(packet.pointee.payloadOffset)
       if sa.pointee.sa_protocol != ESP.ipProtocol {
-        if OtherInbound.prepare(w, packet, sa, job, index: index) { w.pointee.sealed.append(packet) }
+        if OtherInbound.prepare(w, packet, opener, job, index: index) { w.pointee.sealed.append(packet) }
       } else if let reason = refuses(packet, sa, header, length) {
         drop(w, packet, sa, reason)
       } else {
         ESP.parse(
-          sa, header: header, length: length, sequence: packet.pointee.sequence, session: sa.session(of: w), job: job)
+          sa, header: header, length: length, sequence: packet.pointee.sequence, session: opener.session(of: w),
+          job: job)
         w.pointee.sealed.append(packet)
       }
     }
@@ -388,7 +414,7 @@ enum InboundStage {
       }
       let start = UnsafeMutableRawPointer(job.pointee.text)
       let payload = ESP.readTrailer(start, length: Int(job.pointee.text_length))
-      guard payload.isValid else {
+      guard payload.isValid || acceptsPadding(w, job) else {
         drop(w, packet, sa, .espPadding)
         continue
       }
@@ -398,6 +424,14 @@ enum InboundStage {
       unwrap(w, packet, sa, payload: start, length: payload.length, nextHeader: payload.nextHeader)
     }
     count.end(w)
+  }
+
+  /// Of an authenticated packet whose padding is not 1, 2, 3 …: it lies within the packet, and any will do.
+  @inline(never)
+  private static func acceptsPadding(_ w: WorkerPointer, _ job: UnsafeMutablePointer<CryptoJob>) -> Bool {
+    let length = Int(job.pointee.text_length)
+    return Int(job.pointee.text[length &- 2]) &+ 2 <= length
+      && w.pointee.shared.pointee.acceptsAnyPadding.load(ordering: .relaxed)
   }
 
   @inline(never)
@@ -537,10 +571,22 @@ enum InboundStage {
   }
 }
 
-extension UnsafeMutablePointer where Pointee == gw_sa {
-  /// The engine's key schedules for a worker.
+/// The engine's key schedules of an SA for a worker: jobs get them from here alone. What opens has another type than what
+/// seals, which takes a plain record.
+extension InboundSA {
   @inline(__always)
-  func session(of w: WorkerPointer) -> UnsafeMutableRawPointer {
+  func session(of w: WorkerPointer) -> UnsafeMutableRawPointer { record.anySession(of: w) }
+}
+
+extension UnsafeMutablePointer where Pointee == gw_sa {
+  @inline(__always)
+  func sealingSession(of w: WorkerPointer) -> UnsafeMutableRawPointer {
+    assert(pointee.flags & GW_SA_INBOUND.rawValue == 0, "an SA that opens seals nothing")
+    return anySession(of: w)
+  }
+
+  @inline(__always)
+  fileprivate func anySession(of w: WorkerPointer) -> UnsafeMutableRawPointer {
     pointee.session.unsafelyUnwrapped + Int(pointee.session_stride) &* w.pointee.id
   }
 }

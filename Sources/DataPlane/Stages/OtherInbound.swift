@@ -9,11 +9,12 @@ enum OtherInbound {
   /// True: `job`, number `index` of the burst, is filled. False: the packet went on without, or nowhere.
   @inline(never)
   static func prepare(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
+    _ w: WorkerPointer, _ packet: PacketPointer, _ opener: InboundSA,
     _ job: UnsafeMutablePointer<CryptoJob>, index: Int
   ) -> Bool {
+    let sa = opener.record
     switch sa.pointee.sa_protocol {
-    case AH.ipProtocol: return AHStage.open(w, packet, sa, job, index: index)
+    case AH.ipProtocol: return AHStage.open(w, packet, opener, job, index: index)
     case IPComp.ipProtocol: IPCompStage.open(w, packet, sa)
     case IPProtocol.ipip: IPIPStage.open(w, packet, sa)
     default: InboundStage.drop(w, packet, sa, .noSA)

@@ -232,7 +232,7 @@ enum OutboundStage {
     let framed = ESP.frame(
       sa, payload: packet.pointee.ip, length: length,
       nextHeader: nextHeader(packet),
-      sequence: packet.pointee.sequence, random: random, session: sa.session(of: w), job: job)
+      sequence: packet.pointee.sequence, random: random, session: sa.sealingSession(of: w), job: job)
     let outer = Int(sa.pointee.outer_length)
     putOuterHeader(w, packet, sa, at: framed.start - outer, length: framed.length &+ outer)
   }

@@ -27,7 +27,7 @@ enum OuterPathMTU {
     let spi = spi(
       quoted, at: headerLength, ipProtocol: quoted.byte(at: 9), available: length &- 8 &- headerLength)
     guard let (spi, saProtocol) = spi else { return }
-    let sa = w.pointee.sad.lookup(spi: spi, destination4: quoted.big32(at: 16), saProtocol: saProtocol)
+    let sa = w.pointee.outboundSAs.lookup(spi: spi, destination4: quoted.big32(at: 16), saProtocol: saProtocol)
     guard let sa, sa.pointee.source_low == UInt64(quoted.big32(at: 12)) else { return }
     tell(w, sa, mtu: max(UInt32(icmp.big16(at: 6)), 576))
   }
@@ -42,7 +42,7 @@ enum OuterPathMTU {
     let quoted = icmp + 8
     let found = spi(quoted, at: 40, ipProtocol: quoted.byte(at: 6), available: length &- 48)
     guard let (spi, saProtocol) = found else { return }
-    let sa = w.pointee.sad.lookup(
+    let sa = w.pointee.outboundSAs.lookup(
       spi: spi, destinationHigh: quoted.big64(at: 24), destinationLow: quoted.big64(at: 32), saProtocol: saProtocol)
     guard let sa, sa.pointee.source_high == quoted.big64(at: 8), sa.pointee.source_low == quoted.big64(at: 16) else {
       return
@@ -71,7 +71,7 @@ enum OuterPathMTU {
 
   private static func tell(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, mtu: UInt32) {
     let known = sa.pathMTUAtomic.pointee.load(ordering: .relaxed)
-    guard known == 0 || mtu < known, sa.pointee.flags & GW_SA_INBOUND.rawValue == 0 else { return }
+    guard known == 0 || mtu < known else { return }
     // Lost in a full ring, it comes again with the next ICMP message.
     _ = w.pointee.events.push(Event(.pathMTU, number: sa.pointee.serial, value: UInt64(mtu)))
   }

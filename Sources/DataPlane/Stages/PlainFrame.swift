@@ -36,7 +36,7 @@ struct PlainFrame {
   init(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ adjacency: UnsafePointer<Adjacency>) {
     self.sa = sa
     self.adjacency = adjacency
-    session = sa.session(of: w)
+    session = sa.sealingSession(of: w)
     limit = sa.pathMTU(linkMTU: adjacency.pointee.mtu)
     identification = w.pointee.identification
     let flags = sa.pointee.flags

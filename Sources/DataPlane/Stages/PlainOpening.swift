@@ -12,7 +12,7 @@ enum PlainOpening {
   private static var icvLength: Int { 16 }
 
   @inline(__always)
-  static func takes(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool { sa.pointee.flags & GW_SA_PLAIN.rawValue != 0 }
+  static func takes(_ sa: InboundSA) -> Bool { sa.record.pointee.flags & GW_SA_PLAIN.rawValue != 0 }
 
   // MARK: One SA
 
@@ -22,22 +22,23 @@ enum PlainOpening {
   static func prepareFirst(_ w: WorkerPointer, _ list: PacketList) -> Int {
     guard let esp = PlainESP(list[0]), list[list.count &- 1].pointee.hash == esp.word,
       let sa = InboundStage.findPlain(w, esp), takes(sa),
-      sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue == 0
+      sa.record.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue == 0
     else { return 0 }
-    return isExtended(sa) ? extendedFirst(w, list, sa, esp) : first(w, list, sa, esp, isExtended: false)
+    return isExtended(sa.record) ? extendedFirst(w, list, sa, esp) : first(w, list, sa, esp, isExtended: false)
   }
 
   /// ESN has a loop of its own: what it keeps beside the rest does not fit into registers.
   @inline(never)
   private static func extendedFirst(
-    _ w: WorkerPointer, _ list: PacketList, _ sa: UnsafeMutablePointer<gw_sa>, _ esp: PlainESP
+    _ w: WorkerPointer, _ list: PacketList, _ sa: InboundSA, _ esp: PlainESP
   ) -> Int { first(w, list, sa, esp, isExtended: true) }
 
   @inline(__always)
   private static func first(
-    _ w: WorkerPointer, _ list: PacketList, _ sa: UnsafeMutablePointer<gw_sa>, _ esp: PlainESP, isExtended: Bool
+    _ w: WorkerPointer, _ list: PacketList, _ opener: InboundSA, _ esp: PlainESP, isExtended: Bool
   ) -> Int {
-    let session = sa.session(of: w)
+    let session = opener.session(of: w)
+    let sa = opener.record
     let alignmentMask = Int(sa.pointee.alignment) &- 1
     var place = w.pointee.sealed.base
     var job = w.pointee.jobs
@@ -63,9 +64,10 @@ enum PlainOpening {
   /// Jobs for those of `count` packets of the SA that pass the checks, behind those that `sealed` has.
   @inline(__always)
   static func prepare(
-    _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, _ sa: UnsafeMutablePointer<gw_sa>
+    _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, _ opener: InboundSA
   ) {
-    let session = sa.session(of: w)
+    let session = opener.session(of: w)
+    let sa = opener.record
     var index = w.pointee.sealed.count
     var i = 0
     while i < count {

@@ -15,6 +15,14 @@ enum ReceiveStage {
   @inline(never)
   static func run(_ w: WorkerPointer, port: Int, count: Int) {
     let received = w.pointee.received
+    guard var packet = w.pointee.records.take(count) else {
+      var i = 0
+      while i < count {
+        w.refuse(received[i].unsafelyUnwrapped)
+        i &+= 1
+      }
+      return
+    }
     // Mbufs, then what they hold, some packets ahead.
     var ahead = 0
     while ahead < min(count, 8) {
@@ -22,8 +30,6 @@ enum ReceiveStage {
       ahead &+= 1
     }
     let mac = w.pointee.ports[port].mac << 16
-    var packet = w.pointee.packets + w.pointee.packetCount
-    w.pointee.packetCount &+= count
     var i = 0
     var bytes = 0
     while i < count {
@@ -125,17 +131,6 @@ enum ReceiveStage {
 }
 
 extension UnsafeMutablePointer where Pointee == Worker {
-  /// A fresh entry of the burst's packets. A burst makes at most `burst` of them.
-  @inline(__always)
-  func nextPacket(_ mbuf: Mbuf, port: Int, origin: PacketOrigin) -> PacketPointer {
-    let packet = pointee.packets + pointee.packetCount
-    pointee.packetCount &+= 1
-    packet.begin(mbuf)
-    packet.header = PacketHeader(port: port, origin: origin)
-    packet.marks = 0
-    return packet
-  }
-
   /// A parsed packet to the list of its next stage. Returns whether that is `inbound`.
   @discardableResult @inline(__always)
   func sort(_ packet: PacketPointer) -> Bool {

@@ -32,6 +32,10 @@ enum TooBig {
   ) -> Bool {
     let length = Int(packet.pointee.length)
     if length <= mtu { return true }
+    guard packet.pointee.version != DummyStage.version else {
+      OutboundStage.dropCounted(w, packet, sa, .fragmentNeeded)
+      return false
+    }
     if packet.pointee.version == 6 {
       // Nobody need send less than 1280 bytes (RFC 8200 5): such packets are cut outside.
       guard length > 1280 else {
@@ -77,7 +81,10 @@ enum TooBig {
       w.drop(packet, .fragmentNeeded)
       return
     }
+    let others = w.pointee.records.count
     let made = cut(w, packet, mtu: mtu) { piece in TransmitStage.send(w, piece, adjacency) }
+    // The pieces have left.
+    w.pointee.records.release(keeping: others)
     if made { w.free(packet.pointee.mbuf) }
   }
 
@@ -127,7 +134,7 @@ enum TooBig {
     _ w: WorkerPointer, _ packet: PacketPointer, count: Int, _ use: (PacketPointer) -> Void,
     _ fill: (Int, UnsafeMutableRawPointer) -> Int
   ) -> Bool {
-    guard count <= Worker.maximumPieces, w.pointee.packetCount + count <= w.pointee.packetCapacity else {
+    guard count <= Worker.maximumPieces, w.pointee.records.hasRoom(count) else {
       w.drop(packet, .fragmentLimit)
       return false
     }
@@ -139,7 +146,10 @@ enum TooBig {
       let mbuf = w.pointee.pieceBuffers[index].unsafelyUnwrapped
       let length = fill(index, mbuf.data)
       mbuf.setLength(length)
-      let piece = w.nextPacket(mbuf, port: Int(packet.pointee.port), origin: packet.pointee.origin)
+      guard let piece = w.nextPacket(mbuf, port: Int(packet.pointee.port), origin: packet.pointee.origin) else {
+        w.refuse(mbuf)
+        continue
+      }
       piece.pointee.ip = mbuf.data
       piece.pointee.length = Int32(truncatingIfNeeded: length)
       piece.pointee.version = packet.pointee.version

@@ -62,7 +62,7 @@ enum Transport {
       length: position.offset &+ udp &+ espLength)
     _ = ESP.frame(
       sa, payload: payload, length: length, nextHeader: nextHeader, sequence: packet.pointee.sequence, random: random,
-      session: sa.session(of: w), job: job)
+      session: sa.sealingSession(of: w), job: job)
     if isEncapsulated { writeUDP(sa, at: headerEnd, length: udp &+ espLength) }
   }
 

@@ -74,7 +74,7 @@ public final class SecurityDatabase: SecurityStore {
     acquires.allowance = limits.acquiresPerSecond
   }
 
-  public var tables: SecurityTables { SecurityTables(sad: sad.reader, spd: spd.reader) }
+  public var tables: SecurityTables { SecurityTables(inbound: sad.inbound, outbound: sad.outbound, spd: spd.reader) }
 
   /// Seconds of the gateway's clock at the last tick.
   public var now: UInt64 { wheel.now }
