@@ -147,7 +147,10 @@ let package = Package(
 if let fuzzer = Context.environment["GW_FUZZ"], !fuzzer.isEmpty {
   package.targets.removeAll { $0.type == .test || $0.name == "ControlAPITesting" }
   for target in package.targets {
-    target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer", "-enable-testing"])]
+    target.swiftSettings =
+      (target.swiftSettings ?? []) + [
+        .unsafeFlags(["-sanitize=fuzzer", "-enable-testing"]), .define("GW_GUARD_PAGES"),
+      ]
   }
   package.targets += [
     .target(name: "CFuzzer", path: "Tests/Fuzz/CFuzzer"),

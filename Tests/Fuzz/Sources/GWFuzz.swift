@@ -38,6 +38,7 @@ extension FuzzTarget {
     case "packet": { PacketTarget.run(FuzzInput($0, $1)) }
     case "inbound": { InboundTarget.run(FuzzInput($0, $1)) }
     case "outbound": { OutboundTarget.run(FuzzInput($0, $1)) }
+    case "bursts": { BurstsTarget.run(FuzzInput($0, $1)) }
     case "ipsec-conf": { IPsecConfTarget.run(FuzzInput($0, $1)) }
     case "gateway-yaml": { GatewayYAMLTarget.run(FuzzInput($0, $1)) }
     case "pfkey": { PFKeyTarget.run(FuzzInput($0, $1)) }
@@ -48,7 +49,7 @@ extension FuzzTarget {
   }
 
   private static func usage() -> Never {
-    let targets = "packet, inbound, outbound, ipsec-conf, gateway-yaml, pfkey, xfrm, vici"
+    let targets = "packet, inbound, outbound, bursts, ipsec-conf, gateway-yaml, pfkey, xfrm, vici"
     FileHandle.standardError.write(Data("usage: gwfuzz TARGET [options] [corpus…]; targets: \(targets)\n".utf8))
     exit(64)
   }

@@ -108,7 +108,7 @@ enum InboundTarget: FuzzTarget {
   }
 
   /// ESP with the null cipher: the body with its trailer is the fuzzer's, the ICV (RFC 2404) is right.
-  private static func sealed(_ body: [UInt8], _ kind: Kind) -> [UInt8] {
+  static func sealed(_ body: [UInt8], _ kind: Kind) -> [UInt8] {
     var packet = [UInt8](repeating: 0, count: 8) + body
     packet.withUnsafeMutableBytes { ESPHeader.write($0.baseAddress!, spi: spis[kind] ?? 0, sequence: 1) }
     var icv = [UInt8](repeating: 0, count: 20)

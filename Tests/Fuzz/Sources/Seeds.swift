@@ -4,7 +4,7 @@ import Wire
 
 @testable import DataPlane
 
-/// `gwfuzz seeds DIRECTORY`: well-made inputs of the packet targets, where the fuzzer begins.
+/// `gwfuzz seeds DIRECTORY`: well-made inputs of the targets that take packets, where the fuzzer begins.
 enum Seeds {
   static func write(to directory: String) {
     var generator = SeededGenerator(seed: 1)
@@ -22,6 +22,15 @@ enum Seeds {
         save(blocks([[kind.rawValue] + block]), directory, "inbound", index * 10 + Int(kind.rawValue))
       }
       for pair in UInt8(0)..<4 { save([pair] + blocks([packet]), directory, "outbound", index * 10 + Int(pair)) }
+    }
+    for options in UInt8(0)..<4 {
+      for (index, kind) in BurstsTarget.Kind.allCases.enumerated() {
+        // Garbage, packets of the kind in the other places of each burst, garbage: eight bursts of them.
+        let garbage: [UInt8] = [BurstsTarget.Kind.garbage.rawValue, 15, 2, 0]
+        let others: [UInt8] = [kind.rawValue, 15, 0x22, 0x60, 0x45]
+        let round = (0..<8).flatMap { _ in [garbage, others] }
+        save([options] + blocks(round), directory, "bursts", index * 10 + Int(options))
+      }
     }
     for pair in 0..<OutboundTarget.pairs.count {
       let sent = OutboundTarget.pairs[pair].a.receive(inner(&generator)).sent
