@@ -126,6 +126,23 @@ class Hostile(TwoGatewaysTest):
         self.expect_drop([self.sealer.seal(inner, padding=wrong), self.sealer.seal(inner, padding=bytes(room)),
                           self.sealer.seal(inner, pad_length=255)], "esp_padding")
 
+    def test_wrong_padding_where_any_is_taken(self):
+        gateway, inner = self.lab.gw1, self.inner(size=60)
+        room = -(len(inner) + 2) % 16
+
+        def undo():
+            del gateway.settings["esp-padding"]
+            gateway.write_config()
+            gateway.gwctl("reload")
+
+        gateway.settings["esp-padding"] = "any"
+        self.addCleanup(undo)
+        gateway.write_config()
+        gateway.gwctl("reload")
+        self.expect_delivery(self.sealer.seal(inner, padding=bytes(room)))
+        self.expect_delivery(self.sealer.seal(inner, padding=b"\xff" * (room + 16)))
+        self.expect_drop([self.sealer.seal(inner, pad_length=255)], "esp_padding")
+
     def test_ragged_ciphertext(self):
         self.expect_drop([self.sealer.seal(self.inner(), ragged=b"\x00" * 5)], "esp_alignment")
 
