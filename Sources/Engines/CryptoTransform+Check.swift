@@ -24,30 +24,14 @@ extension CryptoTransform {
 
   /// The MAC's key without GMAC's salt.
   var macKey: UnsafeRawBufferPointer {
-    UnsafeRawBufferPointer(rebasing: authenticationKey.bytes.dropLast(authentication == .aesGMAC ? 4 : 0))
+    UnsafeRawBufferPointer(rebasing: authenticationKey.bytes.dropLast(authentication?.row.saltLength ?? 0))
   }
 }
 
 extension EncryptionAlgorithm {
-  var isCCM: Bool { self == .aesCCM16 || self == .aesCCM12 || self == .aesCCM8 }
-
+  var isCCM: Bool { row.rfc == 4309 }
   /// Bytes of nonce in a job.
-  var nonceLength: Int {
-    switch self {
-    case .null: 0
-    case .aesCBC, .camelliaCBC, .aesCTR: 16
-    case .tripleDESCBC: 8
-    case .aesCCM16, .aesCCM12, .aesCCM8: 11
-    case .aesGCM16, .aesGCM12, .aesGCM8, .aesGMAC, .chacha20Poly1305: 12
-    }
-  }
-
+  var nonceLength: Int { row.nonceLength }
   /// What the text's length must be a multiple of.
-  var blockLength: Int {
-    switch self {
-    case .aesCBC, .camelliaCBC: 16
-    case .tripleDESCBC: 8
-    default: 1
-    }
-  }
+  var blockLength: Int { row.blockLength }
 }

@@ -29,72 +29,30 @@ enum SALineMaker {
     line.authenticationKey = transform.authenticationKey
   }
 
-  static func authentication(_ algorithm: AuthenticationAlgorithm) -> String {
-    switch algorithm {
-    case .hmacMD5: "hmac-md5"
-    case .hmacSHA1: "hmac-sha1"
-    case .hmacSHA256: "hmac-sha2-256"
-    case .hmacSHA384: "hmac-sha2-384"
-    case .hmacSHA512: "hmac-sha2-512"
-    case .aesXCBC: "aes-xcbc"
-    case .aesCMAC: "aes-cmac"
-    case .aesGMAC: "aes-gmac"
-    }
+  static func authentication(_ algorithm: AuthenticationAlgorithm) -> String { algorithm.row.name }
+
+  /// With the key's length, except where OpenBSD has a shorter word for 128 bits.
+  private static func encryption(_ transform: CryptoTransform) -> String {
+    let (row, bits) = (transform.encryption.row, cipherBits(transform))
+    if bits == 128, let word = row.ipsecctl128 { return word }
+    return row.ipsecctl.replacing("*", with: "\(bits)")
   }
 
-  /// With the key's length, except that OpenBSD says just `aes` and `aesctr` for 128 bits.
-  private static func encryption(_ transform: CryptoTransform) -> String {
-    let bits = (transform.encryptionKey.count - transform.encryption.saltLength) * 8
-    let suffix = bits == 128 ? "" : "-\(bits)"
-    switch transform.encryption {
-    case .null: return "null"
-    case .tripleDESCBC: return "3des-cbc"
-    case .chacha20Poly1305: return "chacha20-poly1305"
-    case .aesCBC: return "aes\(suffix)"
-    case .aesCTR: return bits == 128 ? "aesctr" : "aes\(suffix)-ctr"
-    case .aesGCM16: return "aes-\(bits)-gcm"
-    case .aesGCM12: return "aes-\(bits)-gcm-12"
-    case .aesGCM8: return "aes-\(bits)-gcm-8"
-    case .aesCCM16: return "aes-\(bits)-ccm"
-    case .aesCCM12: return "aes-\(bits)-ccm-12"
-    case .aesCCM8: return "aes-\(bits)-ccm-8"
-    case .aesGMAC: return "aes-\(bits)-gmac"
-    case .camelliaCBC: return "camellia\(suffix)"
-    }
+  private static func cipherBits(_ transform: CryptoTransform) -> Int {
+    (transform.encryptionKey.count - transform.encryption.saltLength) * 8
   }
 
   /// `auth` of the `sa:` line.
   static func extensionAuthentication(_ sa: SAParameters) -> String {
     guard sa.saProtocol == .esp || sa.saProtocol == .ah else { return "none" }
-    let bits = (sa.transform.encryptionKey.count - sa.transform.encryption.saltLength) * 8
-    if sa.saProtocol == .esp {
-      switch sa.transform.encryption {
-      case .aesGCM16, .aesGCM12, .aesGCM8, .aesGMAC: return "gmac-aes-\(bits)"
-      case .aesCCM16, .aesCCM12, .aesCCM8: return "cbc-mac-aes-\(bits)"
-      case .chacha20Poly1305: return "chacha20-poly1305"
-      default: break
-      }
+    if sa.saProtocol == .esp, let word = sa.transform.encryption.row.extensionIntegrity {
+      return word.replacing("*", with: "\(cipherBits(sa.transform))")
     }
     return sa.transform.authentication.map(authentication) ?? "none"
   }
 
   /// `enc` of the `sa:` line, without the key's length.
   static func extensionEncryption(_ sa: SAParameters) -> String {
-    guard sa.saProtocol == .esp else { return "none" }
-    switch sa.transform.encryption {
-    case .null: return "null"
-    case .tripleDESCBC: return "3des-cbc"
-    case .chacha20Poly1305: return "chacha20-poly1305"
-    case .aesCBC: return "aes"
-    case .aesCTR: return "aesctr"
-    case .aesGCM16: return "aes-gcm"
-    case .aesGCM12: return "aes-gcm-12"
-    case .aesGCM8: return "aes-gcm-8"
-    case .aesCCM16: return "aes-ccm"
-    case .aesCCM12: return "aes-ccm-12"
-    case .aesCCM8: return "aes-ccm-8"
-    case .aesGMAC: return "aes-gmac"
-    case .camelliaCBC: return "camellia"
-    }
+    sa.saProtocol == .esp ? sa.transform.encryption.row.extensionWord : "none"
   }
 }

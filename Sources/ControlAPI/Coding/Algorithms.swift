@@ -1,24 +1,16 @@
 import Engines
 
 extension EncryptionAlgorithm: Codable {
-  static let apiNames: KeyValuePairs<String, EncryptionAlgorithm> = [
-    "null": .null, "aes-cbc": .aesCBC, "aes-ctr": .aesCTR, "aes-gcm-16": .aesGCM16, "aes-gcm-12": .aesGCM12,
-    "aes-gcm-8": .aesGCM8, "aes-ccm-16": .aesCCM16, "aes-ccm-12": .aesCCM12, "aes-ccm-8": .aesCCM8,
-    "aes-gmac": .aesGMAC, "chacha20-poly1305": .chacha20Poly1305, "3des-cbc": .tripleDESCBC,
-    "camellia-cbc": .camelliaCBC,
-  ]
+  static let apiNames = allCases.map { ($0.row.name, $0) }
   /// As the API and the tables of gwctl name it; ipsec.conf's names, which carry key lengths, are Configuration's.
-  public var apiName: String { ControlAPI.apiName(self, Self.apiNames) }
+  public var apiName: String { row.name }
   public init(from decoder: any Decoder) throws { self = try decoder.named(Self.apiNames) }
   public func encode(to encoder: any Encoder) throws { try encoder.name(self, Self.apiNames) }
 }
 
 extension AuthenticationAlgorithm: Codable {
-  static let apiNames: KeyValuePairs<String, AuthenticationAlgorithm> = [
-    "hmac-md5": .hmacMD5, "hmac-sha1": .hmacSHA1, "hmac-sha2-256": .hmacSHA256, "hmac-sha2-384": .hmacSHA384,
-    "hmac-sha2-512": .hmacSHA512, "aes-xcbc": .aesXCBC, "aes-cmac": .aesCMAC, "aes-gmac": .aesGMAC,
-  ]
-  public var apiName: String { ControlAPI.apiName(self, Self.apiNames) }
+  static let apiNames = allCases.map { ($0.row.name, $0) }
+  public var apiName: String { row.name }
   public init(from decoder: any Decoder) throws { self = try decoder.named(Self.apiNames) }
   public func encode(to encoder: any Encoder) throws { try encoder.name(self, Self.apiNames) }
 }

@@ -1,11 +1,15 @@
 /// Enumerations cross the API by name. Each has a table of names; an unknown one is refused with the list of those known.
 extension Decoder {
-  func named<Value>(_ names: KeyValuePairs<String, Value>) throws -> Value {
+  func named<Value>(_ names: [(name: String, value: Value)]) throws -> Value {
     let name = try singleValueContainer().decode(String.self)
-    guard let value = names.first(where: { $0.key == name })?.value else {
-      throw refusal("\"\(name.prefix(64))\" is none of \(names.map(\.key).joined(separator: ", "))")
+    guard let value = names.first(where: { $0.name == name })?.value else {
+      throw refusal("\"\(name.prefix(64))\" is none of \(names.map(\.name).joined(separator: ", "))")
     }
     return value
+  }
+
+  func named<Value>(_ names: KeyValuePairs<String, Value>) throws -> Value {
+    try named(names.map { (name: $0.key, value: $0.value) })
   }
 
   /// A value that is text on the wire.
@@ -22,7 +26,11 @@ extension Decoder {
 
 extension Encoder {
   func name<Value: Equatable>(_ value: Value, _ names: KeyValuePairs<String, Value>) throws {
-    guard let name = names.first(where: { $0.value == value })?.key else {
+    try name(value, names.map { (name: $0.key, value: $0.value) })
+  }
+
+  func name<Value: Equatable>(_ value: Value, _ names: [(name: String, value: Value)]) throws {
+    guard let name = names.first(where: { $0.value == value })?.name else {
       let context = EncodingError.Context(codingPath: codingPath, debugDescription: "no name")
       throw EncodingError.invalidValue(value, context)
     }

@@ -40,33 +40,15 @@ public struct TransformKind: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// `aes-cbc-128 hmac-sha2-256`, `aes-gcm-16-256` (bytes of ICV, bits of key without salt).
+  /// `aes-cbc-128 hmac-sha2-256`, `aes-gcm-16-256`: bytes of ICV, bits of key without salt where several are possible.
   public var description: String {
-    let bits = (encryptionKeyLength - encryption.saltLength) * 8
+    let prefix = encryption == .aesGMAC ? "null-" : ""
     let cipher =
-      switch encryption {
-      case .null: "null"
-      case .aesCBC: "aes-cbc-\(bits)"
-      case .aesCTR: "aes-ctr-\(bits)"
-      case .aesGCM16, .aesGCM12, .aesGCM8: "aes-gcm-\(encryption.icvLength)-\(bits)"
-      case .aesCCM16, .aesCCM12, .aesCCM8: "aes-ccm-\(encryption.icvLength)-\(bits)"
-      case .aesGMAC: "null-aes-gmac-\(bits)"
-      case .chacha20Poly1305: "chacha20-poly1305"
-      case .tripleDESCBC: "3des-cbc"
-      case .camelliaCBC: "camellia-cbc-\(bits)"
-      }
+      prefix + encryption.row.name + suffix(encryptionKeyLength - encryption.saltLength, encryption.keyLengths)
     guard let authentication else { return cipher }
-    let mac =
-      switch authentication {
-      case .hmacMD5: "hmac-md5"
-      case .hmacSHA1: "hmac-sha1"
-      case .hmacSHA256: "hmac-sha2-256"
-      case .hmacSHA384: "hmac-sha2-384"
-      case .hmacSHA512: "hmac-sha2-512"
-      case .aesXCBC: "aes-xcbc"
-      case .aesCMAC: "aes-cmac"
-      case .aesGMAC: "aes-gmac-\((authenticationKeyLength - 4) * 8)"
-      }
-    return "\(cipher) \(mac)"
+    let row = authentication.row
+    return cipher + " " + row.name + suffix(authenticationKeyLength - row.saltLength, row.keyLengths)
   }
+
+  private func suffix(_ bytes: Int, _ lengths: [Int]) -> String { lengths.count > 1 ? "-\(bytes * 8)" : "" }
 }

@@ -22,37 +22,25 @@ struct PFKeyAlgorithms {
   static let null: UInt8 = 11
   static let deflate: UInt8 = 2
 
+  /// Those that the dialect has a number for, by number.
   var encryptions: [Encryption] {
-    let common: [Encryption] = [
-      Encryption(number: 3, algorithm: .tripleDESCBC), Encryption(number: Self.null, algorithm: .null),
-      Encryption(number: 12, algorithm: .aesCBC), Encryption(number: 13, algorithm: .aesCTR),
-    ]
-    let gcm: [Encryption] = [
-      Encryption(number: 18, algorithm: .aesGCM8), Encryption(number: 19, algorithm: .aesGCM12),
-      Encryption(number: 20, algorithm: .aesGCM16),
-    ]
-    guard dialect == .linux else {
-      return common + gcm + [
-        Encryption(number: 21, algorithm: .aesGMAC), Encryption(number: 22, algorithm: .chacha20Poly1305),
-      ]
-    }
-    let ccm: [Encryption] = [
-      Encryption(number: 14, algorithm: .aesCCM8), Encryption(number: 15, algorithm: .aesCCM12),
-      Encryption(number: 16, algorithm: .aesCCM16),
-    ]
-    return common + ccm + gcm + [
-      Encryption(number: 22, algorithm: .camelliaCBC), Encryption(number: 23, algorithm: .aesGMAC),
-    ]
+    EncryptionAlgorithm.allCases.compactMap { algorithm in
+      number(algorithm).map { Encryption(number: $0, algorithm: algorithm) }
+    }.sorted { $0.number < $1.number }
   }
 
   var authentications: [Authentication] {
-    let all: [Authentication] = [
-      Authentication(number: 2, algorithm: .hmacMD5), Authentication(number: 3, algorithm: .hmacSHA1),
-      Authentication(number: 5, algorithm: .hmacSHA256), Authentication(number: 6, algorithm: .hmacSHA384),
-      Authentication(number: 7, algorithm: .hmacSHA512),
-    ]
-    let own = dialect == .linux ? [Authentication(number: 9, algorithm: .aesXCBC)] : []
-    return (all + own).filter { policy.allowsWeakAlgorithms || !$0.algorithm.isWeak }
+    AuthenticationAlgorithm.allCases.filter { policy.allowsWeakAlgorithms || !$0.isWeak }.compactMap { algorithm in
+      number(algorithm).map { Authentication(number: $0, algorithm: algorithm) }
+    }
+  }
+
+  private func number(_ algorithm: EncryptionAlgorithm) -> UInt8? {
+    dialect == .linux ? algorithm.row.pfkeyLinux : algorithm.row.pfkeyOpenBSD
+  }
+
+  private func number(_ algorithm: AuthenticationAlgorithm) -> UInt8? {
+    dialect == .linux ? algorithm.row.pfkeyLinux : algorithm.row.pfkeyOpenBSD
   }
 
   // MARK: In
@@ -93,26 +81,14 @@ struct PFKeyAlgorithms {
     let transform = parameters.transform
     if parameters.saProtocol == .ipcomp { return (0, Self.deflate) }
     guard parameters.saProtocol == .esp || parameters.saProtocol == .ah else { return (0, 0) }
-    let encryption = encryptions.first { $0.algorithm == transform.encryption }?.number ?? 0
-    var authentication = transform.authentication.map(number) ?? 0
+    let encryption = number(transform.encryption) ?? 0
+    var authentication = transform.authentication.flatMap(number) ?? 0
     if dialect == .openBSD, transform.encryption.isAEAD {
       authentication =
         transform.encryption == .chacha20Poly1305
         ? Self.polyChaCha : Self.gmac[transform.encryptionKey.count] ?? 0
     }
     return (authentication, parameters.saProtocol == .esp ? encryption : 0)
-  }
-
-  private func number(_ algorithm: AuthenticationAlgorithm) -> UInt8 {
-    switch algorithm {
-    case .hmacMD5: 2
-    case .hmacSHA1: 3
-    case .hmacSHA256: 5
-    case .hmacSHA384: 6
-    case .hmacSHA512: 7
-    case .aesXCBC: dialect == .linux ? 9 : 0
-    case .aesCMAC, .aesGMAC: 0
-    }
   }
 
   /// SADB_EXT_SUPPORTED_AUTH, _ENCRYPT and, for OpenBSD, _COMP: `struct sadb_alg`, 8 bytes each.

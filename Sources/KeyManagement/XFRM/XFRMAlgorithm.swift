@@ -41,55 +41,39 @@ struct XFRMAlgorithm {
 
 /// The kernel's names of the algorithms.
 enum XFRMAlgorithmName {
-  /// Combined modes, each with its ICV in bits.
-  static let aead: [(name: String, icvBits: UInt32, algorithm: EncryptionAlgorithm)] = [
-    ("rfc4106(gcm(aes))", 128, .aesGCM16), ("rfc4106(gcm(aes))", 96, .aesGCM12), ("rfc4106(gcm(aes))", 64, .aesGCM8),
-    ("rfc4309(ccm(aes))", 128, .aesCCM16), ("rfc4309(ccm(aes))", 96, .aesCCM12), ("rfc4309(ccm(aes))", 64, .aesCCM8),
-    ("rfc4543(gcm(aes))", 128, .aesGMAC), ("rfc7539esp(chacha20,poly1305)", 128, .chacha20Poly1305),
-  ]
-  /// The first name of an algorithm is the one given out.
-  static let encryption: [(name: String, algorithm: EncryptionAlgorithm)] = [
-    ("ecb(cipher_null)", .null), ("cipher_null", .null), ("cbc(aes)", .aesCBC), ("aes", .aesCBC),
-    ("rfc3686(ctr(aes))", .aesCTR), ("cbc(des3_ede)", .tripleDESCBC), ("des3_ede", .tripleDESCBC),
-    ("cbc(camellia)", .camelliaCBC), ("camellia", .camelliaCBC),
-  ]
-  /// With the ICV that the kernel takes where ALG_AUTH gives none.
-  static let authentication: [(name: String, algorithm: AuthenticationAlgorithm, defaultICVBits: UInt32)] = [
-    ("hmac(md5)", .hmacMD5, 96), ("md5", .hmacMD5, 96), ("hmac(sha1)", .hmacSHA1, 96), ("sha1", .hmacSHA1, 96),
-    ("hmac(sha256)", .hmacSHA256, 96), ("sha256", .hmacSHA256, 96), ("hmac(sha384)", .hmacSHA384, 192),
-    ("hmac(sha512)", .hmacSHA512, 256), ("xcbc(aes)", .aesXCBC, 96), ("cmac(aes)", .aesCMAC, 96),
-  ]
-
   static func aead(_ algorithm: XFRMAlgorithm) throws(KeyRefusal) -> EncryptionAlgorithm {
-    guard let known = aead.first(where: { $0.name == algorithm.name && $0.icvBits == algorithm.icvBits }) else {
+    let known = EncryptionAlgorithm.allCases.first { candidate in
+      candidate.isAEAD && candidate.row.xfrm.contains(algorithm.name)
+        && candidate.icvLength * 8 == Int(algorithm.icvBits)
+    }
+    guard let known else {
       throw .noAlgorithm("AEAD algorithm \(algorithm.name) with an ICV of \(algorithm.icvBits) bits is not supported")
     }
-    return known.algorithm
+    return known
   }
 
   static func encryption(_ algorithm: XFRMAlgorithm) throws(KeyRefusal) -> EncryptionAlgorithm {
-    guard let known = encryption.first(where: { $0.name == algorithm.name }) else {
-      throw .noAlgorithm("Encryption algorithm \(algorithm.name) is not supported")
-    }
-    return known.algorithm
+    let known = EncryptionAlgorithm.allCases.first { !$0.isAEAD && $0.row.xfrm.contains(algorithm.name) }
+    guard let known else { throw .noAlgorithm("Encryption algorithm \(algorithm.name) is not supported") }
+    return known
   }
 
   /// `truncated`: the ICV length was given.
   static func authentication(
     _ algorithm: XFRMAlgorithm, truncated: Bool, policy: KeyPolicy
   ) throws(KeyRefusal) -> AuthenticationAlgorithm {
-    guard let known = authentication.first(where: { $0.name == algorithm.name }) else {
+    guard let known = AuthenticationAlgorithm.allCases.first(where: { $0.row.xfrm.contains(algorithm.name) }) else {
       throw .noAlgorithm("Authentication algorithm \(algorithm.name) is not supported")
     }
-    guard policy.allowsWeakAlgorithms || !known.algorithm.isWeak else {
+    guard policy.allowsWeakAlgorithms || !known.isWeak else {
       throw .noAlgorithm("Authentication algorithm \(algorithm.name) is weak and not allowed by the configuration")
     }
-    let bits = truncated ? algorithm.icvBits : known.defaultICVBits
-    guard bits == known.algorithm.icvLength * 8 else {
+    let bits = truncated ? Int(algorithm.icvBits) : known.row.xfrmDefaultICVBits
+    guard bits == known.icvLength * 8 else {
       throw .noAlgorithm(
-        "\(algorithm.name) with an ICV of \(bits) bits is not supported, only \(known.algorithm.icvLength * 8) bits")
+        "\(algorithm.name) with an ICV of \(bits) bits is not supported, only \(known.icvLength * 8) bits")
     }
-    return known.algorithm
+    return known
   }
 
   static func checkKey(_ key: SecretBytes, lengths: [Int], of name: String) throws(KeyRefusal) {
@@ -99,12 +83,7 @@ enum XFRMAlgorithmName {
     }
   }
 
-  static func name(_ algorithm: EncryptionAlgorithm) -> String {
-    if let combined = aead.first(where: { $0.algorithm == algorithm }) { return combined.name }
-    return encryption.first { $0.algorithm == algorithm }?.name ?? "unknown"
-  }
+  static func name(_ algorithm: EncryptionAlgorithm) -> String { algorithm.row.xfrm.first ?? "unknown" }
 
-  static func name(_ algorithm: AuthenticationAlgorithm) -> String {
-    authentication.first { $0.algorithm == algorithm }?.name ?? "gmac(aes)"
-  }
+  static func name(_ algorithm: AuthenticationAlgorithm) -> String { algorithm.row.xfrm.first ?? "gmac(aes)" }
 }
