@@ -234,49 +234,27 @@ enum ISAKMPName {
   }
 
   static func phase1(_ encryption: EncryptionName) throws(IKECommands.Failure) -> Cipher {
-    switch encryption {
-    case .tripleDESCBC, .aes, .aes128, .aes192, .aes256, .blowfish, .cast128: return try phase2(encryption)
-    default: throw IKECommands.Failure(message: "illegal transform \(encryption.rawValue)")
+    guard encryption.row.isPhase1 else {
+      throw IKECommands.Failure(message: "illegal transform \(encryption.rawValue)")
     }
+    return try phase2(encryption)
   }
 
   static func phase2(_ encryption: EncryptionName) throws(IKECommands.Failure) -> Cipher {
-    func fixed(_ name: String, _ bits: Int, _ needsAuthentication: Bool = true) -> Cipher {
-      Cipher(name: name, keyLength: "\(bits),\(bits):\(bits)", needsAuthentication: needsAuthentication)
-    }
-    switch encryption {
-    case .tripleDESCBC: return Cipher(name: "3DES")
-    case .aes: return Cipher(name: "AES", keyLength: "128,128:256")
-    case .aes128: return fixed("AES", 128)
-    case .aes192: return fixed("AES", 192)
-    case .aes256: return fixed("AES", 256)
-    case .aesctr, .aes128CTR: return fixed("AES_CTR", 128)
-    case .aes192CTR: return fixed("AES_CTR", 192)
-    case .aes256CTR: return fixed("AES_CTR", 256)
-    case .aes128GCM: return fixed("AES_GCM_16", 128, false)
-    case .aes192GCM: return fixed("AES_GCM_16", 192, false)
-    case .aes256GCM: return fixed("AES_GCM_16", 256, false)
-    case .aes128GMAC: return fixed("AES_GMAC", 128, false)
-    case .aes192GMAC: return fixed("AES_GMAC", 192, false)
-    case .aes256GMAC: return fixed("AES_GMAC", 256, false)
-    case .blowfish: return Cipher(name: "BLOWFISH", keyLength: "128,96:192")
-    case .cast128: return Cipher(name: "CAST")
-    case .null: return Cipher(name: "NULL", needsAuthentication: false)
-    case .unknown, .none, .chacha20Poly1305:
+    let row = encryption.row
+    guard !row.isakmpd.isEmpty else {
       throw IKECommands.Failure(message: "illegal transform \(encryption.rawValue)")
     }
+    return Cipher(
+      name: row.isakmpd, keyLength: row.isakmpdBits, needsAuthentication: !encryption.isAEAD && encryption != .null)
   }
 
   static func hash(_ name: AuthenticationName, phase: Int) throws(IKECommands.Failure) -> String? {
-    switch name {
-    case .hmacMD5: return "MD5"
-    case .hmacSHA1: return "SHA"
-    case .hmacRIPEMD160 where phase == 2: return "RIPEMD"
-    case .hmacSHA256: return "SHA2_256"
-    case .hmacSHA384: return "SHA2_384"
-    case .hmacSHA512: return "SHA2_512"
-    default: throw IKECommands.Failure(message: "illegal transform \(name.rawValue)")
+    let row = name.row
+    guard !row.isakmpd.isEmpty, phase == 2 || row.isPhase1 else {
+      throw IKECommands.Failure(message: "illegal transform \(name.rawValue)")
     }
+    return row.isakmpd
   }
 
   /// Nil for `none`, which phase 2 allows: no perfect forward secrecy.

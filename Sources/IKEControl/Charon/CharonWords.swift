@@ -25,39 +25,16 @@ enum CharonWords {
   struct Unknown: Error { var word: String }
 
   private static func encryption(_ name: EncryptionName?) throws(Unknown) -> [String] {
-    switch name {
-    case nil: []
-    case .tripleDESCBC: ["3des"]
-    case .aes: ["aes128", "aes192", "aes256"]
-    case .aes128: ["aes128"]
-    case .aes192: ["aes192"]
-    case .aes256: ["aes256"]
-    case .aesctr, .aes128CTR: ["aes128ctr"]
-    case .aes192CTR: ["aes192ctr"]
-    case .aes256CTR: ["aes256ctr"]
-    case .aes128GCM: ["aes128gcm16"]
-    case .aes192GCM: ["aes192gcm16"]
-    case .aes256GCM: ["aes256gcm16"]
-    case .aes128GMAC: ["aes128gmac"]
-    case .aes192GMAC: ["aes192gmac"]
-    case .aes256GMAC: ["aes256gmac"]
-    case .blowfish: ["blowfish128"]
-    case .cast128: ["cast128"]
-    case .chacha20Poly1305: ["chacha20poly1305"]
-    case .null: ["null"]
-    case .unknown, .some(.none): throw Unknown(word: "enc \(name?.rawValue ?? "")")
-    }
+    guard let name else { return [] }
+    let words = name.row.charon
+    guard !words.isEmpty else { throw Unknown(word: "enc \(name.rawValue)") }
+    return words
   }
 
   private static func hash(_ name: AuthenticationName) throws(Unknown) -> String {
-    switch name {
-    case .hmacMD5: "md5"
-    case .hmacSHA1: "sha1"
-    case .hmacSHA256: "sha256"
-    case .hmacSHA384: "sha384"
-    case .hmacSHA512: "sha512"
-    case .hmacRIPEMD160, .unknown, .none: throw Unknown(word: "auth \(name.rawValue)")
-    }
+    let word = name.row.charon
+    guard !word.isEmpty else { throw Unknown(word: "auth \(name.rawValue)") }
+    return word
   }
 
   private static func group(_ group: DiffieHellmanGroup) throws(Unknown) -> String {

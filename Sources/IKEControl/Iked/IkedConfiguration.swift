@@ -103,17 +103,11 @@ public struct IkedConfiguration: Sendable {
       IKERefusal(connection: rule.name, reason: "\(what): iked does not have it")
     }
     guard rule.exchange != .aggressive else { throw refuse("aggressive") }
-    var ike: [String] = []
-    switch rule.phase1.encryption {
-    case .aes: ike += ["enc aes-128", "enc aes-192", "enc aes-256"]
-    case .aes128, .aes192, .aes256, .tripleDESCBC: ike.append("enc \(rule.phase1.encryption!.rawValue)")
-    case .aes128GCM, .aes256GCM: ike.append("enc \(rule.phase1.encryption!.rawValue)")
-    default: throw refuse("main enc \(rule.phase1.encryption?.rawValue ?? "")")
-    }
+    let encryption = rule.phase1.encryption?.row.ikedIKE ?? []
+    guard !encryption.isEmpty else { throw refuse("main enc \(rule.phase1.encryption?.rawValue ?? "")") }
+    var ike = encryption.map { "enc \($0)" }
     let hash = rule.phase1.authentication ?? .hmacSHA256
-    guard [.hmacMD5, .hmacSHA1, .hmacSHA256, .hmacSHA384, .hmacSHA512].contains(hash) else {
-      throw refuse("main auth \(hash.rawValue)")
-    }
+    guard !hash.row.ikedIKE.isEmpty else { throw refuse("main auth \(hash.rawValue)") }
     ike.append("prf \(hash.rawValue)")
     if rule.phase1.encryption?.isAEAD != true { ike.append("auth \(hash.rawValue)") }
     ike.append("group \(try group(rule, rule.phase1.group ?? .modp3072))")
@@ -125,17 +119,12 @@ public struct IkedConfiguration: Sendable {
       IKERefusal(connection: rule.name, reason: "\(what): iked on Linux does not have it for child SAs")
     }
     var child: [String] = []
-    switch rule.phase2.encryption {
-    case nil: break
-    case .aes: child += ["enc aes-128", "enc aes-192", "enc aes-256"]
-    case .aes128, .aes192, .aes256, .tripleDESCBC, .chacha20Poly1305, .blowfish, .cast128:
-      child.append("enc \(rule.phase2.encryption!.rawValue)")
-    default: throw refuse("quick enc \(rule.phase2.encryption?.rawValue ?? "")")
+    if let encryption = rule.phase2.encryption {
+      guard !encryption.row.ikedChild.isEmpty else { throw refuse("quick enc \(encryption.rawValue)") }
+      child += encryption.row.ikedChild.map { "enc \($0)" }
     }
     if let hash = rule.phase2.authentication {
-      guard [.hmacMD5, .hmacSHA1, .hmacSHA384, .hmacSHA512].contains(hash) else {
-        throw refuse("quick auth \(hash.rawValue)")
-      }
+      guard !hash.row.ikedChild.isEmpty else { throw refuse("quick auth \(hash.rawValue)") }
       child.append("auth \(hash.rawValue)")
     }
     if let wanted = rule.phase2.group { child.append("group \(try group(rule, wanted))") }
