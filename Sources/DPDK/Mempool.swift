@@ -8,7 +8,7 @@ import Foundation
 public final class Mempool: @unchecked Sendable {
   /// Bytes of each mbuf's private area, a multiple of a cache line.
   public static let privateSize = 128
-  public static let headroom = Int(RTE_PKTMBUF_HEADROOM)
+  public static var headroom: Int { Int(RTE_PKTMBUF_HEADROOM) }
   /// Per lcore; at most a third of what the smallest pool holds.
   public static let cacheSize = 256
 
@@ -19,22 +19,35 @@ public final class Mempool: @unchecked Sendable {
   public let dataRoom: Int
   public let socket: Int
 
+  /// What the largest buffer that DPDK can describe holds with its headroom.
+  public static var largestRoom: Int { Int(UInt16.max) }
+
   /// `name`: at most 25 bytes, unique. `capacity` is best one less than a power of two.
-  public init(name: String, capacity: Int, mtu: Int = 1500, socket: Int = -1) throws(MempoolError) {
-    dataRoom = try Self.dataRoom(mtu: mtu)
+  public convenience init(name: String, capacity: Int, mtu: Int = 1500, socket: Int = -1) throws(MempoolError) {
+    try self.init(
+      name: name, capacity: capacity, dataRoom: try Self.dataRoom(mtu: mtu), cache: Self.cacheSize, socket: socket)
+  }
+
+  /// A few of the largest buffers; no lcore keeps any back.
+  public convenience init(largest name: String, capacity: Int, socket: Int = -1) throws(MempoolError) {
+    try self.init(name: name, capacity: capacity, dataRoom: Self.largestRoom, cache: 0, socket: socket)
+  }
+
+  private init(name: String, capacity: Int, dataRoom: Int, cache: Int, socket: Int) throws(MempoolError) {
     guard capacity > 0, capacity <= Int(UInt32.max) / 2 else { throw .invalid("a pool of \(capacity) buffers") }
-    let cache = min(Self.cacheSize, capacity * 2 / 3)
     let made = cdpdk_pool_create(
-      name, UInt32(capacity), UInt32(cache), UInt16(Self.privateSize), UInt16(dataRoom), Int32(socket))
+      name, UInt32(capacity), UInt32(min(cache, capacity * 2 / 3)), UInt16(Self.privateSize), UInt16(dataRoom),
+      Int32(socket))
     guard let made else {
       let code = cdpdk_errno()
       if code == EEXIST { throw .invalid("a pool named \(name) exists") }
       if code == ENAMETOOLONG { throw .invalid("the pool name \(name) is too long") }
-      throw .noMemory(name: name, megabytes: Self.megabytes(capacity: capacity, mtu: mtu), socket: socket)
+      throw .noMemory(name: name, megabytes: Self.megabytes(capacity: capacity, room: dataRoom), socket: socket)
     }
     base = made
     self.name = name
     self.capacity = capacity
+    self.dataRoom = dataRoom
     self.socket = socket
   }
 
@@ -58,7 +71,10 @@ public final class Mempool: @unchecked Sendable {
 
   /// What a pool takes, rounded up.
   public static func megabytes(capacity: Int, mtu: Int) -> Int {
-    let room = (try? dataRoom(mtu: mtu)) ?? 2176
+    megabytes(capacity: capacity, room: (try? dataRoom(mtu: mtu)) ?? 2176)
+  }
+
+  private static func megabytes(capacity: Int, room: Int) -> Int {
     let element = MemoryLayout<cdpdk_mbuf>.size + privateSize + room + 64 + 64
     return capacity * element / 1_048_576 + 1
   }

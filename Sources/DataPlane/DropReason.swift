@@ -168,7 +168,7 @@ extension DropReason {
     case .fragmentMalformed: "a fragment whose place or length is impossible"
     case .fragmentTiny: "a fragment too small to hold the headers that its policy needs (RFC 1858, 7112)"
     case .fragmentOverlap: "fragments that overlap; their datagram is dropped whole (RFC 5722)"
-    case .fragmentWithoutPorts: "a fragment of a protocol with ports, which gateway.yaml refuses"
+    case .fragmentWithoutPorts: "a fragment, or too short: it hides ports that a policy may ask for"
     case .fragmentLimit: "more fragments than the limits allow"
     case .reassemblyTimeout: "fragments whose rest did not come in time"
     case .neighborUnresolved: "the next hop's Ethernet address was not found in time"

@@ -56,16 +56,21 @@ enum IPParser {
     _ header: PacketHeader, _ payload: UnsafeRawPointer, length: Int, isFragment: Bool, number: UInt8, family: UInt64
   ) -> UInt64 {
     let rest = UInt64(number) << 32 | family | header.origin << 56
-    if number == IPProtocol.esp { return rest | opaque }
+    if number == IPProtocol.esp { return rest | hiddenPorts(isFragment: isFragment) }
     if (number == IPProtocol.tcp || number == IPProtocol.udp) && length >= 4 && !isFragment {
       return rest | ports(payload)
     }
     return rest | unusualPorts(payload, length: length, isFragment: isFragment, number: number)
   }
 
-  /// `gw_flow_key.family` of IPv4 and `opaque_ports`, in its last eight bytes.
+  /// `gw_flow_key.family` of IPv4, in its last eight bytes.
   static var ipv4Family: UInt64 { 2 << 40 }
-  private static var opaque: UInt64 { 1 << 48 }
+
+  /// `opaque_ports`. Whole packets and fragments go different ways, so they are different flows.
+  @inline(__always)
+  private static func hiddenPorts(isFragment: Bool) -> UInt64 {
+    UInt64(GW_FLOW_HIDDEN_PORTS.rawValue | (isFragment ? GW_FLOW_FRAGMENT.rawValue : 0)) << 48
+  }
 
   /// ESP in UDP (RFC 3948 2.1).
   static var encapsulationPort: UInt16 { 4500 }
@@ -88,7 +93,7 @@ enum IPParser {
     _ payload: UnsafeRawPointer, length: Int, isFragment: Bool, number: UInt8
   ) -> UInt64 {
     let ports = isFragment ? nil : TransportPorts(ipProtocol: number, payload, length: length)
-    guard let ports else { return opaque }
+    guard let ports else { return hiddenPorts(isFragment: isFragment) }
     return UInt64(ports.source) | UInt64(ports.destination) << 16
   }
 

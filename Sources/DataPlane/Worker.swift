@@ -26,14 +26,25 @@ public struct SharedState: ~Copyable {
   public let idleWorkers = Atomic<Int32>(0)
   /// Fragments of tunnelled packets are made before (false) or after (true) encryption.
   public let fragmentAfter = Atomic<Bool>(false)
-  /// Fragments of protocols with ports go no further (RFC 4301 7).
-  public let dropsPortlessFragments = Atomic<Bool>(false)
+  /// What becomes of packets that do not show their ports: a `PortlessFragments`.
+  public let portlessFragments = Atomic<UInt8>(PortlessFragments.auto.rawValue)
   /// ESP padding may be other than 1, 2, 3 … (RFC 4303 2.4 asks receivers to look at it, senders to fill it so).
   public let acceptsAnyPadding = Atomic<Bool>(false)
   /// SPIs whose SAs are on their way.
   public let expected = ExpectedSPIs()
 
   public init() {}
+}
+
+/// What becomes of transit packets that do not show the ports that policies ask for: fragments, as policies are held
+/// against each by itself, and what is too short (RFC 4301 7).
+public enum PortlessFragments: UInt8, Sendable {
+  /// Dropped where a policy with ports may be theirs; else they match policies without.
+  case auto = 0
+  /// They match policies without ports.
+  case match = 1
+  /// They go no further.
+  case drop = 2
 }
 
 /// One port as one worker sees it.
@@ -89,7 +100,7 @@ struct WorkerPort {
 /// Owned by its worker while it runs; the control thread reads the counters.
 public struct Worker {
   @usableFromInline static let txCapacity = 64
-  /// Fragments of one packet.
+  /// Fragments of one packet that are made at once, and as many as there can be where each goes through an SA of its own.
   static let maximumPieces = 64
 
   let id: Int
@@ -139,11 +150,13 @@ public struct Worker {
   let pool: OpaquePointer
   /// Buffers for the largest packets, for those that must be copied.
   let jumboPool: OpaquePointer
+  /// Buffers for datagrams larger than those hold.
+  let largePool: OpaquePointer
   /// Where ICMP errors come from.
   let interfaces: InterfaceTable
 
-  /// Of fragments to the gateway; nil: none is done.
-  let reassembly: OpaquePointer?
+  /// Datagrams that are put together.
+  let fragments: FragmentTable
 
   /// The numbers of the SA that sealed last, which another worker may be sealing for too. Only ever prefetched.
   var lastNumbers: UnsafeRawPointer?

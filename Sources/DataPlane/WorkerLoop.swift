@@ -91,7 +91,9 @@ enum WorkerLoop {
     work &+= TransmitStage.drainHandoffs(w)
     TransmitStage.flushAll(w)
     // Fragments time out after seconds: some rounds late is in time.
-    if (w.pointee.statistics + Worker.Statistic.loops.rawValue).value & 63 == 0 { Reassembly.collect(w) }
+    if (w.pointee.statistics + Worker.Statistic.loops.rawValue).value & 63 == 0 {
+      w.pointee.fragments.collect(w, now: cdpdk_cycles())
+    }
     if work == 0 { work = HandedBursts.help(w) }
     if w.pointee.freedCount > 0 { w.releaseFreed() }
     return work

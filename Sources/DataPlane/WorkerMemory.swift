@@ -90,8 +90,10 @@ final class WorkerMemory: @unchecked Sendable {
         drops: CounterBlock(count: DropReason.allCases.count).base, counters: counters,
         statistics: CounterBlock(count: Worker.Statistic.count).base, events: events,
         fromHost: context.host.ring(toWorker: id)?.base, waiting: context.host.waiting?.base, pool: pool.base,
-        jumboPool: try context.pools.jumbo().base, interfaces: context.tables.interfaces,
-        reassembly: cdpdk_reassembly_create(configuration.reassemblies, hertz * 2, Int32(socket)),
+        jumboPool: try context.pools.jumbo().base, largePool: try context.pools.large().base,
+        interfaces: context.tables.interfaces,
+        fragments: FragmentTable(
+          capacity: Int(configuration.reassemblies), ticks: hertz * FragmentTable.seconds, arrays: arrays),
         scratch: ProtocolScratch(
           layers: memory(UnsafeMutablePointer<gw_sa>?.self, capacity * ProtocolScratch.layersPerPacket),
           images: UnsafeMutableRawPointer(memory(UInt8.self, capacity * KeptImage.stride)), deflate: deflate,

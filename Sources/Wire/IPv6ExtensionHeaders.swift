@@ -104,7 +104,7 @@ public struct IPv6ExtensionHeaders: Sendable {
     unfragmentableNextHeaderOffset = UInt16(truncatingIfNeeded: offset)
   }
 
-  @inlinable static func isExtension(_ number: UInt8) -> Bool {
+  @inlinable public static func isExtension(_ number: UInt8) -> Bool {
     switch number {
     case IPProtocol.hopByHop, IPProtocol.routing, IPProtocol.fragment, IPProtocol.destinationOptions: true
     default: false

@@ -71,7 +71,7 @@ import Wire
     #expect(c.onIKEExit == .hold(seconds: 30) && c.runDirectory == "/run/gw" && c.stateDirectory == "/var/lib/gw")
     #expect(c.burst == 32 && c.ipsec == nil && !c.allowWeak && c.fragments == .before && c.metrics == nil)
     #expect(c.numa == .local && c.espPadding == .strict)
-    #expect(c.portlessFragments == .match && c.pathMTUExpiry == 600)
+    #expect(c.portlessFragments == .auto && c.pathMTUExpiry == 600)
   }
 
   static let port = "ports: [{name: a, device: d}]\n"

@@ -76,18 +76,18 @@ extension DataPlaneTests {
       let pair = try Self.pair(.transport)
       let deflate = try #require(Deflate())
       defer { deflate.deallocate() }
-      // 60,000 zeros in some 80 bytes.
-      let zeros = [UInt8](repeating: 0, count: 60_000)
+      // 70,000 zeros in some 90 bytes.
+      let zeros = [UInt8](repeating: 0, count: 70_000)
       let length = deflate.compress(zeros, length: zeros.count, limit: 1000)
       #expect(length > 0 && length < 200)
       let bomb = Array(UnsafeRawBufferPointer(start: deflate.output, count: length))
       #expect(pair.b.receive([Self.packet(bomb)]).drops == [.decompression: 1])
       // The largest that fits.
-      let most = [UInt8](repeating: 0x55, count: 9580)
+      let most = [UInt8](repeating: 0x55, count: IPCompStage.maximumLength - 20)
       let mostLength = deflate.compress(most, length: most.count, limit: 1000)
       let packed = Array(UnsafeRawBufferPointer(start: deflate.output, count: mostLength))
       let large = pair.b.receive([Self.packet(packed)])
-      #expect(large.drops == [:] && large.host.first?.count == 9600)
+      #expect(large.drops == [:] && large.host.first?.count == IPCompStage.maximumLength)
       let over = pair.b.receive([Self.packet(bomb.dropLast(10))])
       #expect(over.drops == [.decompression: 1])
       let used = TestGateway.buffersInUse

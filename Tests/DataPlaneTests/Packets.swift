@@ -70,6 +70,42 @@ enum Packets {
     }
   }
 
+  /// Its fragments as a sender makes them: the first has so many bytes of payload, as the others but the last.
+  static func cut(_ packet: [UInt8], payload: Int, identification: UInt32? = nil) -> [[UInt8]] {
+    let isV6 = packet[0] >> 4 == 6
+    let header = isV6 ? 40 : Int(packet[0] & 15) * 4
+    let places = stride(from: header, to: packet.count, by: payload).map { $0..<min($0 + payload, packet.count) }
+    return places.map { place in
+      fragment(
+        of: packet, place, offset: place.lowerBound - header, hasMore: place.upperBound < packet.count,
+        identification: identification)
+    }
+  }
+
+  /// Bytes `range` of a packet without options as a fragment that says to be at `offset`.
+  static func fragment(
+    of packet: [UInt8], _ range: Range<Int>, offset: Int, hasMore: Bool, identification: UInt32? = nil
+  ) -> [UInt8] {
+    guard packet[0] >> 4 == 6 else {
+      var piece = Array(packet[..<(Int(packet[0] & 15) * 4)] + packet[range])
+      let field = UInt16(offset / 8) | (hasMore ? 0x2000 : 0)
+      piece.replaceSubrange(2..<4, with: bytes(UInt16(piece.count)))
+      if let identification { piece.replaceSubrange(4..<6, with: bytes(UInt16(truncatingIfNeeded: identification))) }
+      piece.replaceSubrange(6..<8, with: bytes(field))
+      return summed(piece)
+    }
+    let field = UInt16(offset) | (hasMore ? 1 : 0)
+    var piece = Array(packet[..<40]) + [packet[6], 0] + bytes(field)
+    let number = identification ?? 0x77
+    piece += bytes(UInt16(number >> 16)) + bytes(UInt16(truncatingIfNeeded: number))
+    piece += packet[range]
+    piece[6] = IPProtocol.fragment
+    piece.replaceSubrange(4..<6, with: bytes(UInt16(piece.count - 40)))
+    return piece
+  }
+
+  private static func bytes(_ value: UInt16) -> [UInt8] { [UInt8(value >> 8), UInt8(truncatingIfNeeded: value)] }
+
   /// As it leaves `hops` routers.
   static func forwarded(_ packet: [UInt8], hops: UInt8) -> [UInt8] {
     var packet = packet

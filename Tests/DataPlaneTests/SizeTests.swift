@@ -107,24 +107,113 @@ extension DataPlaneTests {
       #expect(pair.b.receive(sent.sent).sent == [Packets.forwarded(packet, hops: 2)])
     }
 
+    /// What is cut outside is cut for what is known of the SA's path, as no router cuts IPv6: inner packets that nobody need
+    /// make smaller, and those that may be cut.
+    @Test func whatIsCutOutsideFitsThePath() throws {
+      for path in [1280, 1300, 1355] {
+        for (inner, size) in [(AddressFamily.v6, 1280), (.v4, 1400), (.v4, 8000)] {
+          for (name, layers) in Self.bundles(.v6) {
+            let comment: Comment = "\(name) \(inner), \(size) bytes over \(path)"
+            let pair = try Pair(mtu: 1500)
+            pair.a.worker.pointee.shared.pointee.fragmentAfter.store(true, ordering: .relaxed)
+            try pair.add(layers, for: Pair.subnets(inner))
+            let hosts = Pair.hosts(inner)
+            let payload = [UInt8](repeating: 9, count: size - (inner == .v4 ? 28 : 48))
+            let packet = Packets.udp(from: hosts.0, to: hosts.1, payload: payload)
+            var last = try #require(pair.a.outboundSA(of: packet), comment)
+            while let next = last.nextAtomic.pointee.load(ordering: .relaxed) { last = next }
+            last.pathMTUAtomic.pointee.store(UInt32(path), ordering: .relaxed)
+            let sent = pair.a.receive([packet])
+            #expect(sent.drops == [:] && sent.sent.allSatisfy { $0.count <= path }, comment)
+            let opened = pair.b.receive(sent.sent)
+            #expect(opened.drops == [:], comment)
+            let header = inner == .v4 ? 20 : 40
+            #expect(opened.sent.flatMap { $0[header...] } == Array(packet[header...]), comment)
+          }
+        }
+      }
+    }
+
+    /// What the gateway cut is refused piece by piece, and quoted with a fragment header: of the first, it says for which SA.
+    @Test func theFirstPieceTellsThePath() throws {
+      let pair = try Pair(mtu: 1500)
+      pair.a.worker.pointee.shared.pointee.fragmentAfter.store(true, ordering: .relaxed)
+      try pair.add([Pair.sa(.esp, .tunnel, .v6, transform: .esp(.aesGCM16))], for: Pair.subnets(.v4))
+      let packet = Packets.udp(from: Pair.host4.0, to: Pair.host4.1, payload: [UInt8](repeating: 1, count: 2000))
+      let pieces = pair.a.receive([packet]).sent
+      #expect(pieces.count == 2)
+      for (piece, isFirst) in zip(pieces, [true, false]) {
+        var message: [UInt8] = [2, 0, 0, 0, 0, 0, 5, 100] + piece.prefix(100)
+        message.withUnsafeMutableBytes { bytes in
+          var sum = InternetChecksum()
+          sum.addPseudoHeader(
+            source: IPv6Address(Pair.wan6.1)!, destination: IPv6Address(Pair.wan6.0)!, ipProtocol: IPProtocol.icmpv6,
+            length: UInt32(bytes.count))
+          sum.add(bytes.baseAddress!, count: bytes.count)
+          bytes.baseAddress!.setBig16(sum.value, at: 2)
+        }
+        while pair.a.memory.events.pop() != nil {}
+        _ = pair.a.receive([
+          Packets.ip(from: Pair.wan6.1, to: Pair.wan6.0, number: IPProtocol.icmpv6, payload: message)
+        ])
+        let event = pair.a.memory.events.pop()
+        #expect(isFirst ? event?.kind == .pathMTU && event?.value == 1380 : event == nil)
+      }
+    }
+
+    /// Policies with ports are not for fragments: what they protect is cut outside, whatever is said of others.
+    @Test func policiesWithPortsAreNotForFragments() throws {
+      let pair = try Pair(mtu: 1500)
+      var selector = Pair.subnets(.v4)
+      selector.ipProtocol = IPProtocol.udp
+      selector.destinationPorts = 2000...2000
+      try pair.add([Pair.sa(.esp, .tunnel, .v4, transform: .esp(.aesGCM16))], for: selector)
+      let packet = Packets.udp(from: Pair.host4.0, to: Pair.host4.1, payload: [UInt8](repeating: 1, count: 3000))
+      let sent = pair.a.receive([packet])
+      #expect(sent.drops == [:] && sent.sent.count == 3)
+      let opened = pair.b.receive(sent.sent)
+      #expect(opened.drops == [:] && opened.sent.flatMap { $0[20...] } == Array(packet[20...]))
+    }
+
     /// Transport mode protects whole datagrams: what the kernel cut is put together first, and cut again outside.
     @Test func fragmentsOfTheHost() throws {
-      for saProtocol in [SAProtocol.esp, .ah] {
-        let pair = try Pair(mtu: 1500)
-        let transform: CryptoTransform = saProtocol == .esp ? .esp(.aesGCM16) : .ah(.hmacSHA256)
-        try pair.add([Pair.sa(saProtocol, .transport, .v4, transform: transform)], for: Pair.endpoints(.v4))
-        let packet = Packets.udp(from: Pair.wan4.0, to: Pair.wan4.1, payload: [UInt8](repeating: 5, count: 2000))
-        var first = Array(packet[..<(20 + 1480)])
-        var second = Array(packet[..<20] + packet[(20 + 1480)...])
-        first.replaceSubrange(2..<4, with: [UInt8(1500 >> 8), UInt8(1500 & 255)])
-        first[6] = 0x20
-        second.replaceSubrange(2..<4, with: [UInt8(second.count >> 8), UInt8(second.count & 255)])
-        second.replaceSubrange(6..<8, with: [0, 185])
-        let sent = pair.a.sendFromHost([Packets.summed(first), Packets.summed(second)])
+      for family in [AddressFamily.v4, .v6] {
+        for saProtocol in [SAProtocol.esp, .ah] {
+          for path in [0, 1280] {
+            let pair = try Pair(mtu: 1500)
+            let transform: CryptoTransform = saProtocol == .esp ? .esp(.aesGCM16) : .ah(.hmacSHA256)
+            try pair.add([Pair.sa(saProtocol, .transport, family, transform: transform)], for: Pair.endpoints(family))
+            let wan = Pair.wan(family)
+            let packet = Packets.udp(from: wan.0, to: wan.1, payload: [UInt8](repeating: 5, count: 2000))
+            let sa = try #require(pair.a.outboundSA(of: packet))
+            sa.pathMTUAtomic.pointee.store(UInt32(path), ordering: .relaxed)
+            let sent = pair.a.sendFromHost(Packets.cut(packet, payload: 1448))
+            #expect(sent.drops == [:] && sent.sent.count == 2 && sent.host == [])
+            #expect(sent.sent.allSatisfy { $0.count <= (path == 0 || family == .v4 ? 1500 : path) })
+            #expect(sent.sent.allSatisfy { $0[family == .v4 ? 9 : 40] == saProtocol.rawValue })
+            let opened = pair.b.receive(sent.sent)
+            #expect(opened.drops == [:] && opened.host == [packet])
+          }
+        }
+      }
+    }
+
+    /// Also when they had to wait for the SA's keys.
+    @Test func fragmentsOfTheHostWaitForKeys() throws {
+      for family in [AddressFamily.v4, .v6] {
+        let pair = try Pair(mtu: 1500, schedules: 1)
+        // There is room for the keys of one.
+        let other = Pair.sa(.esp, .tunnel, family == .v4 ? .v6 : .v4, spi: 0x2000, transform: .esp(.aesGCM16))
+        try pair.a.security.add(other, origin: 0)
+        try pair.add([Pair.sa(.esp, .transport, family, transform: .esp(.aesGCM16))], for: Pair.endpoints(family))
+        let wan = Pair.wan(family)
+        let packet = Packets.udp(from: wan.0, to: wan.1, payload: [UInt8](repeating: 5, count: 2000))
+        let waiting = pair.a.sendFromHost(Packets.cut(packet, payload: 1448))
+        #expect(waiting.sent == [] && waiting.drops == [:])
+        let event = try #require(pair.a.memory.events.pop())
+        pair.a.security.keysNeeded(serial: event.number)
+        let sent = pair.a.releaseKeyed()
         #expect(sent.drops == [:] && sent.sent.count == 2)
-        #expect(sent.sent.allSatisfy { $0[9] == saProtocol.rawValue && $0.count <= 1500 })
-        let opened = pair.b.receive(sent.sent)
-        #expect(opened.drops == [:] && opened.host == [packet])
       }
     }
 

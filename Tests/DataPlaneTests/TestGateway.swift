@@ -65,11 +65,10 @@ final class TestGateway {
     worker.pointee.ports[0].hostRing = shared.hostRing.base
   }
 
-  /// EAL's memory would not do for the tables of all tests.
   deinit {
-    for memory in [memory, helper] {
-      if let table = memory?.worker.pointee.reassembly { cdpdk_reassembly_destroy(table) }
-    }
+    // Fragments that wait are in buffers of all tests.
+    worker.pointee.fragments.collect(worker, now: .max)
+    worker.releaseFreed()
   }
 
   /// Of its port's link, from now on.
@@ -86,6 +85,21 @@ final class TestGateway {
     var host: [[UInt8]] = []
     var drops: [DropReason: UInt64] = [:]
   }
+
+  /// As `receive` and `sendFromHost`, burst by burst.
+  func inBursts(_ packets: [[UInt8]], _ run: ([[UInt8]]) -> Outcome) -> Outcome {
+    var all = Outcome()
+    for start in stride(from: 0, to: packets.count, by: worker.pointee.burst) {
+      let outcome = run(Array(packets[start..<min(start + worker.pointee.burst, packets.count)]))
+      all.sent += outcome.sent
+      all.host += outcome.host
+      all.drops.merge(outcome.drops) { $0 + $1 }
+    }
+    return all
+  }
+
+  /// As if what waits for its other fragments had waited too long. What was dropped.
+  func expireFragments() -> [DropReason: UInt64] { measure { $0.pointee.fragments.collect($0, now: .max) }.drops }
 
   /// IP packets come in by the port.
   func receive(_ packets: [[UInt8]]) -> Outcome {
@@ -205,6 +219,24 @@ final class TestGateway {
     w.releaseFreed()
     for (reason, count) in drops where count != before[reason] { outcome.drops[reason] = count - before[reason]! }
     return outcome
+  }
+
+  /// The SA that a policy has for a packet, the first of its bundle.
+  func outboundSA(of packet: [UInt8]) -> UnsafeMutablePointer<gw_sa>? {
+    var key = gw_flow_key()
+    packet.withUnsafeBytes { bytes in
+      let ip = bytes.baseAddress!
+      key.direction = UInt8(GW_OUT.rawValue)
+      if packet[0] >> 4 == 4 {
+        (key.source_low, key.destination_low) = (UInt64(ip.big32(at: 12)), UInt64(ip.big32(at: 16)))
+        (key.family, key.ip_protocol) = (2, packet[9])
+      } else {
+        (key.source_high, key.source_low) = (ip.big64(at: 8), ip.big64(at: 16))
+        (key.destination_high, key.destination_low) = (ip.big64(at: 24), ip.big64(at: 32))
+        (key.family, key.ip_protocol) = (10, packet[6])
+      }
+    }
+    return worker.pointee.spd.lookup(&key)?.loadSA()
   }
 
   var drops: [DropReason: UInt64] {

@@ -199,6 +199,19 @@ import Wire
           && item.selector.destinationPorts.contains(key.destination_port)
       }.min { $0.policy.pointee.rank < $1.policy.pointee.rank }?.policy
     }
+
+    /// Of those that name what the packet hides.
+    func rankOfHidden(_ key: gw_flow_key, _ source: IPAddress, _ destination: IPAddress, hidesProtocol: Bool) -> UInt64
+    {
+      policies.filter { item in
+        let namesPorts =
+          item.selector.sourcePorts != Selector.anyPort || item.selector.destinationPorts != Selector.anyPort
+        let namesProtocol = item.selector.ipProtocol != nil
+        return item.direction == key.direction && item.selector.source.contains(source)
+          && item.selector.destination.contains(destination) && (namesPorts || hidesProtocol && namesProtocol)
+          && (hidesProtocol || !namesProtocol || item.selector.ipProtocol == key.ip_protocol)
+      }.map(\.policy.pointee.rank).min() ?? .max
+    }
   }
 
   /// Addresses and prefixes from a small corner, so that they overlap.
@@ -316,6 +329,13 @@ import Wire
       opaque: Int.random(in: 0..<5, using: &random) == 0, direction: direction)
     if spd.reader.lookup(&key) != model.lookup(key, source, destination) {
       Issue.record("\(place): \(source) → \(destination)")
+    }
+    key.opaque_ports = 1
+    for hidesProtocol in isV6 ? [false, true] : [false] {
+      let rank = spd.reader.rankOfHidden(&key, hidesProtocol: hidesProtocol)
+      if rank != model.rankOfHidden(key, source, destination, hidesProtocol: hidesProtocol) {
+        Issue.record("\(place): \(source) → \(destination), hidden")
+      }
     }
   }
 

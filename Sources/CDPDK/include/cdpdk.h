@@ -16,7 +16,6 @@
 #include <rte_ethdev.h>
 #include <rte_flow.h>
 #include <rte_ip.h>
-#include <rte_ip_frag.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
@@ -176,27 +175,6 @@ enum { CDPDK_ESP_PATTERNS = 4 };
 const char *cdpdk_esp_pattern(unsigned number);
 /// Has the device spread ESP of one pattern over `queues` by its SPI. Of a port that runs. 0, or -errno.
 int cdpdk_spread_esp(uint16_t port, unsigned pattern, const uint16_t *queues, uint32_t count);
-
-// MARK: reassembly (rte_ip_frag); one per worker, touched by it alone
-
-typedef struct cdpdk_reassembly cdpdk_reassembly;
-/// Room for `max_flows` datagrams at a time, each dropped `timeout_cycles` after its first fragment. NULL: no memory.
-cdpdk_reassembly *cdpdk_reassembly_create(uint32_t max_flows, uint64_t timeout_cycles, int socket);
-/// Frees the fragments it holds as well.
-void cdpdk_reassembly_destroy(cdpdk_reassembly *r);
-/// Fragments of one datagram that are kept at most; more and it is refused.
-CDPDK_INLINE uint32_t cdpdk_reassembly_max_fragments(void) { return RTE_LIBRTE_IP_FRAG_MAX_FRAG; }
-/// Takes a fragment whose IPv4 header is at `l3_offset`. The whole datagram as a chain when `m` completes it, else NULL:
-/// the mbuf is kept, or the datagram was refused; see cdpdk_reassembly_refused.
-cdpdk_mbuf *cdpdk_reassemble_ipv4(cdpdk_reassembly *r, cdpdk_mbuf *m, uint64_t now, uint16_t l3_offset);
-/// The same for IPv6: `fragment_offset` is that of the fragment header, which must follow the IPv6 header directly.
-cdpdk_mbuf *cdpdk_reassemble_ipv6(
-    cdpdk_reassembly *r, cdpdk_mbuf *m, uint64_t now, uint16_t l3_offset, uint16_t fragment_offset);
-/// Frees what the last call of cdpdk_reassemble_… refused: 0, 1 (no room for another datagram) or all the fragments of a
-/// datagram. Returns how many.
-uint32_t cdpdk_reassembly_refused(cdpdk_reassembly *r);
-/// Frees what has timed out, and returns how many. Call once a loop, and before cdpdk_reassemble_….
-uint32_t cdpdk_reassembly_collect(cdpdk_reassembly *r, uint64_t now);
 
 // MARK: log, affinity, output capture
 

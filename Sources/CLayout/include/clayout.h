@@ -18,12 +18,14 @@ typedef struct gw_flow_key {
   uint16_t source_port, destination_port; /* ICMP: type, code */
   uint8_t ip_protocol;
   uint8_t family;                         /* 2 or 10 */
-  uint8_t opaque_ports;                   /* a fragment or a header that hides them */
+  uint8_t opaque_ports;                   /* enum gw_flow_flag; not 0: a fragment or a header that hides them */
   uint8_t direction;                      /* enum gw_direction */
 } gw_flow_key;
 _Static_assert(sizeof(gw_flow_key) == 40, "flow key");
 
 enum gw_direction { GW_IN = 0, GW_OUT = 1 };
+
+enum gw_flow_flag { GW_FLOW_HIDDEN_PORTS = 1, GW_FLOW_FRAGMENT = 2 };
 
 enum gw_sa_flag {
   GW_SA_TUNNEL = 1 << 0,

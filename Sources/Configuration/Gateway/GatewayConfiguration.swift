@@ -23,6 +23,8 @@ public struct GatewayConfiguration: Sendable, Equatable {
 
   /// What becomes of fragments of protocols with ports, which no policy with ports can be held against (RFC 4301 7).
   public enum PortlessFragments: String, Sendable, CaseIterable {
+    /// They go no further where a policy with ports may be theirs; else they match the policies without.
+    case auto
     /// They match the policies without ports only (7.1).
     case match
     /// They go no further.
@@ -82,7 +84,7 @@ public struct GatewayConfiguration: Sendable, Equatable {
   /// Algorithms that are weak (hmac-md5) may be used.
   public var allowWeak = false
   public var fragments = Fragmentation.before
-  public var portlessFragments = PortlessFragments.match
+  public var portlessFragments = PortlessFragments.auto
   public var espPadding = ESPPadding.strict
   /// Seconds after which what ICMP said of an SA's path is forgotten and larger packets are tried again.
   public var pathMTUExpiry = 600

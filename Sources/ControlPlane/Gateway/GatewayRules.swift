@@ -1,5 +1,6 @@
 import ConfigurationFiles
 import ControlAPI
+import DataPlane
 import Engines
 import Foundation
 import IKEControl
@@ -261,8 +262,15 @@ extension Gateway {
   func giveFragmentChoices() {
     let shared = dataPlane.shared
     shared.pointee.fragmentAfter.store(configuration.fragments == .after, ordering: .relaxed)
-    let drops = configuration.portlessFragments == .drop
-    if shared.pointee.dropsPortlessFragments.exchange(drops, ordering: .relaxed) != drops { routesChanged() }
+    let portless: PortlessFragments =
+      switch configuration.portlessFragments {
+      case .auto: .auto
+      case .match: .match
+      case .drop: .drop
+      }
+    if shared.pointee.portlessFragments.exchange(portless.rawValue, ordering: .relaxed) != portless.rawValue {
+      routesChanged()
+    }
   }
 
   /// What workers take for ESP padding, from now on.

@@ -22,7 +22,7 @@ enum AtomicFragment {
   }
 
   /// Where the number of the header at `end` is written. The walk over the headers came by there.
-  private static func numberOffset(_ ip: UnsafeRawPointer, before end: Int) -> Int {
+  static func numberOffset(_ ip: UnsafeRawPointer, before end: Int) -> Int {
     var number = 6
     var offset = IPv6Header.length
     while offset < end {

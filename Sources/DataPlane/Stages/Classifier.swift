@@ -15,6 +15,12 @@ enum Classifier {
     entry.pointee.sa_serial = hasOneSA ? packet.pointee.sa.unsafelyUnwrapped.pointee.serial : 0
     entry.pointee.adjacency = w.adjacencyIndex(of: packet)
     let adjacency = w.pointee.adjacencies.adjacency(at: entry.pointee.adjacency)
+    if packet.pointee.isFragment, packet.pointee.origin != .host, adjacency.pointee.kind == .local {
+      // Looked up whole. Here even those of protocols without ports are put together, as a policy may ask for ports that
+      // this piece's protocol, an extension header, stands before.
+      if let reason = refusesSource(w, packet, adjacency) { set(entry, .drop, reason) } else { set(entry, .join) }
+      return entry
+    }
     let outcome =
       refusesSource(w, packet, adjacency) ?? refusesPiece(w, packet, adjacency)
       ?? refusesInbound(w, packet, entry, adjacency) ?? direct(w, packet, entry, adjacency)
@@ -53,16 +59,15 @@ enum Classifier {
     return nil
   }
 
-  /// What has ports and does not show them, where the configuration refuses that (RFC 4301 7): fragments, and packets too
-  /// short to hold them, which have the same flow. What is for the gateway itself is put together or the kernel's.
+  /// What has ports and does not show them, where the configuration refuses all of that (RFC 4301 7): fragments, and
+  /// packets too short to hold them. What the gateway's own kernel cut is put together.
   private static func refusesPiece(
     _ w: WorkerPointer, _ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    let key = packet.pointee.key
-    guard key.opaque_ports != 0, TransportPorts.exist(in: key.ip_protocol), adjacency.pointee.kind != .local else {
-      return nil
-    }
-    return w.pointee.shared.pointee.dropsPortlessFragments.load(ordering: .relaxed) ? .fragmentWithoutPorts : nil
+    guard adjacency.pointee.kind != .local, PortlessPacket.isWithoutPorts(packet.pointee.key),
+      w.portlessFragments == .drop, !(packet.pointee.isFragment && packet.pointee.origin == .host)
+    else { return nil }
+    return .fragmentWithoutPorts
   }
 
   /// The SPD "in": packets in clear that should have been protected, and packets from a tunnel that is not theirs.
@@ -70,13 +75,12 @@ enum Classifier {
     _ w: WorkerPointer, _ packet: PacketPointer, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    guard packet.pointee.origin != .host, !isExempt(packet, adjacency), !isReassembled(packet, adjacency) else {
-      return nil
-    }
+    guard packet.pointee.origin != .host, !isExempt(packet, adjacency) else { return nil }
     var key = packet.pointee.key
     key.direction = UInt8(GW_IN.rawValue)
     let policy = w.pointee.spd.lookup(&key)
     entry.pointee.policy = policy
+    if PortlessPacket.isRefused(w, key, policy) { return .fragmentWithoutPorts }
     if packet.pointee.origin == .tunnel { return refusesTunnel(w, packet, policy, key) }
     return policy.flatMap { refusesClear(w, packet, $0) }
   }
@@ -133,11 +137,6 @@ enum Classifier {
       && packet.pointee.version == 6
   }
 
-  /// A piece of what will be looked up whole.
-  private static func isReassembled(_ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>) -> Bool {
-    packet.pointee.isFragment && adjacency.pointee.kind == .local && Reassembly.takes(packet.pointee.ipProtocol)
-  }
-
   /// Where the packet goes; a reason if nowhere.
   private static func direct(
     _ w: WorkerPointer, _ packet: PacketPointer, _ entry: UnsafeMutablePointer<gw_flow_entry>,
@@ -170,8 +169,7 @@ enum Classifier {
       packet.pointee.ipProtocol == IPProtocol.esp || packet.pointee.ipProtocol == IPProtocol.ah
       || packet.pointee.ipProtocol == IPProtocol.ipcomp
     if isPlainIPsec && !packet.pointee.isFragment { return .noSA }
-    let isReassembled = packet.pointee.isFragment && adjacency.pointee.kind == .local
-    set(entry, isReassembled ? .exception : .host)
+    set(entry, .host)
     return nil
   }
 
@@ -182,10 +180,16 @@ enum Classifier {
   ) -> DropReason? {
     var key = packet.pointee.key
     key.direction = UInt8(GW_OUT.rawValue)
-    if !isExempt(packet, adjacency), let policy = w.pointee.spd.lookup(&key) {
-      switch UInt32(policy.pointee.type) {
+    if !isExempt(packet, adjacency) {
+      let policy = w.pointee.spd.lookup(&key)
+      if PortlessPacket.isJoined(w, key, packet.pointee.origin, policy) {
+        set(entry, .join)
+        return nil
+      }
+      if PortlessPacket.isRefused(w, key, policy) { return .fragmentWithoutPorts }
+      switch policy.map({ UInt32($0.pointee.type) }) {
       case GW_DENY.rawValue: return .policyDenyOut
-      case GW_BYPASS.rawValue: break
+      case nil, GW_BYPASS.rawValue: break
       default:
         entry.pointee.policy = policy
         set(entry, .protect)

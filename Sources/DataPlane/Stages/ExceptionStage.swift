@@ -5,7 +5,7 @@ import IPsec
 import Routing
 import Wire
 
-/// Packets that need more than forwarding: no next hop yet, none at all, an ICMP answer, reassembly.
+/// Packets that need more than forwarding: no next hop yet, none at all, an ICMP answer.
 enum ExceptionStage {
   /// By the kind of the packet's adjacency.
   @inline(never)
@@ -19,8 +19,6 @@ enum ExceptionStage {
     case .local, .multicast, .broadcast:
       if packet.pointee.origin == .host {
         asFramed(w, packet)
-      } else if packet.pointee.isFragment {
-        Reassembly.run(w, packet)
       } else {
         HostStage.deliver(w, packet)
       }
@@ -48,6 +46,8 @@ enum ExceptionStage {
       w.drop(packet, .noRoute)
       return
     }
+    let mtu = Int(w.pointee.interfaces.interface(at: packet.pointee.port).pointee.mtu)
+    if mtu > 0, Int(packet.pointee.length) > mtu { return TooBig.asFramed(w, packet, mtu: mtu) }
     TransmitStage.enqueue(w, packet.pointee.mbuf, port: port)
   }
 

@@ -67,18 +67,15 @@ enum HostStage {
         DummyStage.send(w, mbuf, note)
       } else {
         // Frames of the kernel, and those that waited for an SA, whoever they are from.
-        fromKernel(
-          w, mbuf, port: Int(note.pointee.port), origin: note.pointee.origin,
-          isIPsec: note.pointee.kind == .mayBeOpened)
+        fromKernel(w, mbuf, note)
       }
     }
     return count
   }
 
-  private static func fromKernel(
-    _ w: WorkerPointer, _ mbuf: Mbuf, port: Int, origin: PacketOrigin, isIPsec: Bool
-  ) {
-    guard let packet = w.nextPacket(mbuf, port: port, origin: origin) else { return w.refuse(mbuf) }
+  private static func fromKernel(_ w: WorkerPointer, _ mbuf: Mbuf, _ note: UnsafeMutablePointer<PacketNote>) {
+    let port = Int(note.pointee.port)
+    guard let packet = w.nextPacket(mbuf, port: port, origin: note.pointee.origin) else { return w.refuse(mbuf) }
     let frame = mbuf.data
     let type = UnsafeRawPointer(frame).big16(at: 12)
     packet.pointee.ip = frame + 14
@@ -94,7 +91,9 @@ enum HostStage {
       w.drop(packet, .hostMalformed)
       return
     }
-    if isIPsec { w.sort(packet) } else { w.enqueueForPolicy(packet) }
+    // What was put together may be cut again, though the header of IPv6 does not say so.
+    if note.pointee.kind == .mayHaveSA { packet.pointee.dontFragment = note.pointee.dontFragment }
+    if note.pointee.kind == .mayBeOpened { w.sort(packet) } else { w.enqueueForPolicy(packet) }
   }
 
   /// A packet that waited for its neighbour, finished but for the link header. Nil: no record is free for it.

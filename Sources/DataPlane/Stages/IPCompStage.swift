@@ -6,8 +6,8 @@ import Wire
 
 /// IPComp (RFC 3173). What does not shrink goes without its header, as if there were no such SA.
 enum IPCompStage {
-  /// Of a decompressed packet: what the buffers for the largest packets hold.
-  static let maximumLength = 9600
+  /// Of a decompressed packet: what the largest buffers hold.
+  static var maximumLength: Int { Segments.largestRoom }
 
   // MARK: Outbound
 
@@ -99,11 +99,7 @@ enum IPCompStage {
     let old = packet.pointee.mbuf
     let before = packet.pointee.ip - old.pointee.buf_addr.unsafelyUnwrapped
     if before &+ offset &+ length > Int(old.pointee.buf_len) {
-      guard let mbuf = cdpdk_alloc(w.pointee.jumboPool) else { return false }
-      guard mbuf.tailroom >= offset &+ length else {
-        cdpdk_free(mbuf)
-        return false
-      }
+      guard let mbuf = Segments.buffer(w, offset &+ length) else { return false }
       mbuf.data.copyMemory(from: packet.pointee.ip, byteCount: offset)
       packet.pointee.ip = mbuf.data
       packet.pointee.mbuf = mbuf

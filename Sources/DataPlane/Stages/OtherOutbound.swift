@@ -14,7 +14,7 @@ enum OtherOutbound {
     let isTunnel = sa.pointee.flags & GW_SA_TUNNEL.rawValue != 0
     if packet.pointee.isFragment && !isTunnel {
       // Transport mode protects whole packets (RFC 4303 3.3.4).
-      Reassembly.beforeTransport(w, packet)
+      Reassembly.beforeTransport(w, packet, sa)
       return false
     }
     let (adjacency, limit) = way(w, packet, sa)

@@ -298,7 +298,12 @@ enum OutboundStage {
       return
     }
     packet.trim()
-    w.pointee.transmit.append(packet)
+    let path = sa.pathMTUAtomic.pointee.load(ordering: .relaxed)
+    if path != 0, packet.pointee.length > Int32(truncatingIfNeeded: path) {
+      TooBig.forPath(w, packet)
+    } else {
+      w.pointee.transmit.append(packet)
+    }
   }
 
   /// The end of the number space.

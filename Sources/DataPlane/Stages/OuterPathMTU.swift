@@ -40,7 +40,11 @@ enum OuterPathMTU {
       hasChecksumV6(packet, icmp, length)
     else { return }
     let quoted = icmp + 8
-    let found = spi(quoted, at: 40, ipProtocol: quoted.byte(at: 6), available: length &- 48)
+    // What the gateway cut itself is quoted with its fragment header; the first piece has the SPI.
+    let isPiece = quoted.byte(at: 6) == IPProtocol.fragment
+    if isPiece, length < 8 &+ 40 &+ 16 || quoted.big16(at: 42) & 0xfff8 != 0 { return }
+    let at = isPiece ? 48 : 40
+    let found = spi(quoted, at: at, ipProtocol: quoted.byte(at: isPiece ? 40 : 6), available: length &- 8 &- at)
     guard let (spi, saProtocol) = found else { return }
     let sa = w.pointee.outboundSAs.lookup(
       spi: spi, destinationHigh: quoted.big64(at: 24), destinationLow: quoted.big64(at: 32), saProtocol: saProtocol)

@@ -17,6 +17,8 @@ enum FlowAction: UInt8 {
   case drop = 3
   /// No next hop that is ready, or an answer by ICMP: packet by packet, by the kind of `adjacency`.
   case exception = 4
+  /// Put together first.
+  case join = 5
 }
 
 /// The SPD and the FIB asked at once: an exact-match flow cache before both. Checks what came in (in clear, or from
@@ -99,6 +101,7 @@ enum PolicyStage {
     case .forward: w.pointee.transmit.append(packet)
     case .host: HostStage.deliver(w, packet)
     case .exception: ExceptionStage.run(w, packet)
+    case .join: Reassembly.run(w, packet)
     default:
       let reason = dropReason(flow.pointee.reason)
       if reason == .policyDenyOut { ExceptionStage.answer(w, packet, .prohibited) }

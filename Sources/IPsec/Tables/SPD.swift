@@ -10,6 +10,10 @@ public final class SPD {
   /// By direction.
   private let views4: [SPDView<UInt32>]
   private let views6: [SPDView<UInt128>]
+  /// By direction, what packets may be for that hide ports, or, of IPv6, all but their addresses.
+  private let shadows4: [SPDShadows<UInt32>]
+  private let shadows6: [SPDShadows<UInt128>]
+  private let allShadows6: [SPDShadows<UInt128>]
   public private(set) var count = 0
   /// While a batch is open, changes are published but the generation waits.
   private var batchDepth = 0
@@ -24,8 +28,15 @@ public final class SPD {
     root.initializeMemory(as: UInt8.self, repeating: 0, count: bytes)
     atomicField(root, SPDReader.generationOffset, as: UInt32.self).pointee.store(1, ordering: .relaxed)
     let (root, seed) = (root, seed)
-    views4 = [0, 2].map { SPDView(root + $0 * SPDReader.viewBytes, seed: seed, reclaimer: reclaimer) }
-    views6 = [1, 3].map { SPDView(root + $0 * SPDReader.viewBytes, seed: seed, reclaimer: reclaimer) }
+    func view<Key: PrefixKey>(_ slot: Int, _: Key.Type = Key.self) -> SPDView<Key> {
+      SPDView(root + slot * SPDReader.viewBytes, seed: seed, reclaimer: reclaimer)
+    }
+    views4 = [0, 2].map { view($0) }
+    views6 = [1, 3].map { view($0) }
+    let (ports, all) = (SPDReader.viewsOfKind, 2 * SPDReader.viewsOfKind)
+    shadows4 = [0, 2].map { SPDShadows(view(ports + $0), hidden: .ports) }
+    shadows6 = [1, 3].map { SPDShadows(view(ports + $0), hidden: .ports) }
+    allShadows6 = [1, 3].map { SPDShadows(view(all + $0), hidden: .all) }
   }
 
   /// No reader may be left.
@@ -36,12 +47,21 @@ public final class SPD {
 
   /// Bytes held, policies not counted.
   public var footprint: Int {
-    SPDReader.generationOffset + 64 + views4.reduce(0) { $0 + $1.footprint } + views6.reduce(0) { $0 + $1.footprint }
+    let shadows =
+      shadows4.reduce(0) { $0 + $1.footprint } + (shadows6 + allShadows6).reduce(0) { $0 + $1.footprint }
+    return SPDReader.generationOffset + 64 + views4.reduce(0) { $0 + $1.footprint }
+      + views6.reduce(0) { $0 + $1.footprint } + shadows
   }
 
   public func insert(_ policy: UnsafeMutablePointer<gw_policy>) {
     let direction = Int(policy.pointee.direction & 1)
-    if policy.pointee.family == 10 { views6[direction].insert(policy) } else { views4[direction].insert(policy) }
+    if policy.pointee.family == 10 {
+      views6[direction].insert(policy)
+      removed += [shadows6[direction], allShadows6[direction]].compactMap { $0.insert(policy) }
+    } else {
+      views4[direction].insert(policy)
+      removed += [shadows4[direction]].compactMap { $0.insert(policy) }
+    }
     count += 1
     bump()
   }
@@ -56,6 +76,10 @@ public final class SPD {
       release()
       free()
     }
+    removed +=
+      policy.pointee.family == 10
+      ? [shadows6[direction], allShadows6[direction]].compactMap { $0.remove(policy) }
+      : [shadows4[direction]].compactMap { $0.remove(policy) }
     count -= 1
     bump()
     return true
@@ -79,6 +103,8 @@ public final class SPD {
     guard batchDepth == 0 else { return }
     for view in views4 { view.publish() }
     for view in views6 { view.publish() }
+    for shadows in shadows4 { shadows.publish() }
+    for shadows in shadows6 + allShadows6 { shadows.publish() }
     atomicField(root, SPDReader.generationOffset, as: UInt32.self).pointee.wrappingAdd(1, ordering: .releasing)
     let retired = removed
     removed = []

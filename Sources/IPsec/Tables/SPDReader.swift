@@ -10,7 +10,8 @@ import Synchronization
 /// they are found in a hash table, asked only for those destination lengths that both the source prefix is used with and
 /// that cover the packet's destination.
 ///
-/// Memory: `root` points to four `gw_spd_view`s, by direction and family, and behind them to the generation.
+/// Memory: `root` points to four `gw_spd_view`s, by direction and family, then to the same of `SPDShadows` where ports are
+/// hidden and where all is, and behind them to the generation.
 public struct SPDReader: @unchecked Sendable {
   @usableFromInline let root: UnsafeMutableRawPointer
   @usableFromInline let seed: UInt64
@@ -21,7 +22,8 @@ public struct SPDReader: @unchecked Sendable {
   }
 
   @inlinable static var viewBytes: Int { 64 }
-  @inlinable static var generationOffset: Int { 4 &* viewBytes }
+  @inlinable static var viewsOfKind: Int { 4 }
+  @inlinable static var generationOffset: Int { 3 &* viewsOfKind &* viewBytes }
 
   /// Changes with every change of what `lookup` finds; read it before the look-up whose result is kept.
   @inlinable @inline(__always)
@@ -37,9 +39,25 @@ public struct SPDReader: @unchecked Sendable {
       ? Search<UInt128>.run(view, key, seed: seed) : Search<UInt32>.run(view, key, seed: seed)
   }
 
+  /// The rank of the first policy that may be the one of a packet that does not show all that it is looked up by; `max`:
+  /// there is none. It hides its ports, or, with `hidesProtocol`, the protocol too, which only IPv6 can.
+  public func rankOfHidden(_ key: UnsafePointer<gw_flow_key>, hidesProtocol: Bool) -> UInt64 {
+    let kind = UInt8(hidesProtocol ? 2 : 1)
+    let found: UnsafeMutablePointer<gw_policy>?
+    if key.pointee.family == 10 {
+      let view = view(direction: key.pointee.direction, family: 10, kind: kind)
+      found = Search<UInt128>.run(view, key, seed: seed)
+    } else {
+      let view = view(direction: key.pointee.direction, family: 2, kind: 1)
+      found = Search<UInt32>.run(view, key, seed: seed)
+    }
+    return found?.pointee.rank ?? .max
+  }
+
+  /// `kind`: 0 the policies, 1 and 2 their shadows.
   @inlinable @inline(__always)
-  func view(direction: UInt8, family: UInt8) -> UnsafeMutablePointer<gw_spd_view> {
-    let slot = Int(direction & 1) &* 2 &+ (family == 10 ? 1 : 0)
+  func view(direction: UInt8, family: UInt8, kind: UInt8 = 0) -> UnsafeMutablePointer<gw_spd_view> {
+    let slot = Int(kind) &* Self.viewsOfKind &+ Int(direction & 1) &* 2 &+ (family == 10 ? 1 : 0)
     return (root + slot &* Self.viewBytes).assumingMemoryBound(to: gw_spd_view.self)
   }
 
@@ -254,12 +272,16 @@ public struct SPDReader: @unchecked Sendable {
     _ policy: UnsafeMutablePointer<gw_policy>, _ key: UnsafePointer<gw_flow_key>
   ) -> Bool {
     let (source, destination) = (key.pointee.source_port, key.pointee.destination_port)
-    if key.pointee.opaque_ports != 0 {
-      return policy.pointee.source_port_low == 0 && policy.pointee.source_port_high == UInt16.max
-        && policy.pointee.destination_port_low == 0 && policy.pointee.destination_port_high == UInt16.max
-    }
+    if key.pointee.opaque_ports != 0 { return !namesPorts(policy) }
     return source >= policy.pointee.source_port_low && source <= policy.pointee.source_port_high
       && destination >= policy.pointee.destination_port_low && destination <= policy.pointee.destination_port_high
+  }
+
+  /// It is for some ports only.
+  @inlinable @inline(__always)
+  public static func namesPorts(_ policy: UnsafeMutablePointer<gw_policy>) -> Bool {
+    policy.pointee.source_port_low != 0 || policy.pointee.source_port_high != UInt16.max
+      || policy.pointee.destination_port_low != 0 || policy.pointee.destination_port_high != UInt16.max
   }
 
   @inlinable @inline(__always)

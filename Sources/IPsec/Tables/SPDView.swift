@@ -308,12 +308,12 @@ final class SPDView<Key: PrefixKey> {
 
   // MARK: Selectors
 
-  private static func source(_ policy: Policy) -> PrefixName<Key> {
+  static func source(_ policy: Policy) -> PrefixName<Key> {
     PrefixName(
       Key(high: policy.pointee.source_high, low: policy.pointee.source_low), policy.pointee.source_length)
   }
 
-  private static func destination(_ policy: Policy) -> PrefixName<Key> {
+  static func destination(_ policy: Policy) -> PrefixName<Key> {
     PrefixName(
       Key(high: policy.pointee.destination_high, low: policy.pointee.destination_low),
       policy.pointee.destination_length)

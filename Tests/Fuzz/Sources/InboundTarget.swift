@@ -73,9 +73,7 @@ enum InboundTarget: FuzzTarget {
   /// Once what waits for neighbours and for fragments is given back, no buffer is in use: a packet was sent, or was freed.
   static func checkBuffers(_ gateways: [TestGateway]) {
     for gateway in gateways {
-      if let table = gateway.worker.pointee.reassembly {
-        while cdpdk_reassembly_collect(table, .max) > 0 {}
-      }
+      gateway.worker.pointee.fragments.collect(gateway.worker, now: .max)
       gateway.worker.releaseFreed()
     }
     let host = try? TestEAL.shared.get().host
