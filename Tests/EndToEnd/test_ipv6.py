@@ -27,6 +27,7 @@ class IPv6Test(EndToEndTest):
     def setUpClass(cls):
         cls.lab = lab = TwoGateways(settings=cls.settings, ipv6=True)
         cls.addClassCleanup(lab.close)
+        cls.prepare()
         lab.meter()
         inner, outer = cls.tunnel
         # The gateways' own addresses too: their ICMP errors come from these.
@@ -43,6 +44,10 @@ class IPv6Test(EndToEndTest):
         lab.gw2.wait_ready()
         wait_for(lambda: ping(lab.lan1, cls.target, count=1)[1], 30, "a first answer through the tunnel")
 
+    @classmethod
+    def prepare(cls):
+        """For what a class has to change in the lab before the gateways start."""
+
     def wire(self):
         return self.lab.metered("ip" if self.tunnel[1] == 4 else "ip6")
 
@@ -53,7 +58,7 @@ class IPv6Test(EndToEndTest):
         found = re.search(r"mtu ?= ?(\d+)", done.stdout + done.stderr)
         return int(found[1]) if found else None
 
-    def send_datagrams(self):
+    def send_datagrams(self, sizes=(0, 1300, 8000)):
         inner = self.tunnel[0]
         local, remote = (HOST1, HOST2) if inner == 4 else (HOST1_V6, HOST2_V6)
         receiver, sender = self.lab.lan2.udp_socket(remote, 7001), self.lab.lan1.udp_socket(local)
@@ -61,7 +66,7 @@ class IPv6Test(EndToEndTest):
         self.addCleanup(sender.close)
         if inner == 4:
             sender.setsockopt(0, 10, 0)  # IP_MTU_DISCOVER = IP_PMTUDISC_DONT
-        for size in (0, 1300, 8000):
+        for size in sizes:
             payload = hashlib.shake_128(str(size).encode()).digest(size)
 
             def crosses():
@@ -231,3 +236,34 @@ class SixInSixFragmentsAfter(IPv6Test):
 
     def test_datagrams(self):
         self.send_datagrams()
+
+
+class SmallLinkBeyond(IPv6Test):
+    """The ports have 1500, a link of the internet less than an outer packet around 1280 bytes: nobody inside need send less,
+    and no router cuts the outer one."""
+
+    link_mtu = 1300
+
+    @classmethod
+    def prepare(cls):
+        for interface, network in (("to-gw1", GW1_V6), ("to-gw2", GW2_V6)):
+            network = network.rpartition(":")[0] + ":/64"
+            cls.lab.inet.run("ip", "-6", "route", "replace", network, "dev", interface, "proto", "kernel", "metric", "256",
+                             "mtu", cls.link_mtu)
+
+    def test_least_datagrams(self):
+        headers = 28 if self.tunnel[0] == 4 else 48
+        self.send_datagrams((0, 1280 - headers, 8000))
+        self.assertRegex(self.lab.gw1.gwctl("show", "sa", "-v").stdout, r"mtu: mtu 12\d\d", "what the path takes")
+
+
+class SixInSixSmallLinkBeyond(SmallLinkBeyond):
+    tunnel = (6, 6)
+
+
+class FourInSixSmallLinkBeyond(SmallLinkBeyond):
+    tunnel = (4, 6)
+    settings = {"fragments": "after"}
+
+
+del SmallLinkBeyond

@@ -16,15 +16,16 @@ ESP = 50
 
 
 class PortlessTest(EndToEndTest):
-    choice = "match"
+    choice = None
 
     @classmethod
     def setUpClass(cls):
-        cls.lab = ScapyLab(**{"portless-fragments": cls.choice})
+        cls.lab = ScapyLab(**({"portless-fragments": cls.choice} if cls.choice else {}))
         cls.addClassCleanup(cls.lab.close)
 
-    def load(self, family, wide):
-        """UDP to port 2000 is protected; with `wide`, everything between the networks, by another SA, too."""
+    def load(self, family, wide, first=1):
+        """UDP to port 2000 is protected; with `wide`, everything between the networks, by another SA, too: `first` is the one
+        of the two that comes first."""
         (ours, theirs), (near, far) = ENDS[family], NETS[family]
         noise = random.Random(3)
         commands = [["policy", "flush"], ["state", "flush"]]
@@ -32,8 +33,9 @@ class PortlessTest(EndToEndTest):
         for number, words in ((1, ["proto", "udp", "dport", "2000"]), (2, []))[:2 if wide else 1]:
             sa = Direction(Cell(NULL, family, family), 0x40000 + family * 16 + number, ours, theirs, noise)
             self.sas[number], self.ends[number] = sa.spi, sa
+            priority = number if first == 1 else 3 - number
             commands += [sa.xfrm(number),
-                         ["policy", "add", "src", near, "dst", far, *words, "dir", "out", "priority", str(number), "tmpl",
+                         ["policy", "add", "src", near, "dst", far, *words, "dir", "out", "priority", str(priority), "tmpl",
                           "src", ours, "dst", theirs, "proto", "esp", "reqid", str(number), "mode", "tunnel"]]
         self.lab.xfrm(*commands)
 
@@ -61,7 +63,45 @@ class PortlessTest(EndToEndTest):
         return None
 
 
+    def assert_dropped(self, packets):
+        packets = list(packets)
+        before = self.lab.gw.drops().get("fragment_without_ports", 0)
+        for packet in packets:
+            self.lab.send("lan", packet)
+        wait_for(lambda: self.lab.gw.drops().get("fragment_without_ports", 0) == before + len(packets), 8,
+                 "all counted under fragment_without_ports")
+
+
+class PortlessAuto(PortlessTest):
+    """The default."""
+
+    def test_what_a_policy_with_ports_covers(self):
+        for family in (4, 6):
+            for wide in (False, True):
+                with self.subTest(family=family, wide=wide):
+                    self.load(family, wide)
+                    self.send_whole(family)
+                    self.assertEqual(self.left(), self.sas[1])
+                    self.assert_dropped(self.pieces(family))
+                    # What the policy with ports cannot be for goes by the other one, or in clear.
+                    near, far = HOSTS[family]
+                    header = IP(src=near, dst=far, proto=47, id=5, flags=1) if family == 4 else (
+                        IPv6(src=near, dst=far) / IPv6ExtHdrFragment(nh=47, id=5, m=1))
+                    self.lab.send("lan", header / Raw(bytes(64)))
+                    self.assertEqual(self.left(), self.sas.get(2))
+
+    def test_policies_without_ports_that_come_first(self):
+        for family in (4, 6):
+            with self.subTest(family=family):
+                self.load(family, wide=True, first=2)
+                for piece in self.pieces(family):
+                    self.lab.send("lan", piece)
+                    self.assertEqual(self.left(), self.sas[2])
+
+
 class PortlessMatch(PortlessTest):
+    choice = "match"
+
     def test_policies_with_ports_do_not_match(self):
         for family in (4, 6):
             for wide in (False, True):
@@ -91,11 +131,7 @@ class PortlessDrop(PortlessTest):
         for family in (4, 6):
             with self.subTest(family=family):
                 self.load(family, wide=True)
-                before = self.lab.gw.drops().get("fragment_without_ports", 0)
-                for piece in self.pieces(family):
-                    self.lab.send("lan", piece)
-                wait_for(lambda: self.lab.gw.drops().get("fragment_without_ports", 0) == before + 2, 8,
-                         "both counted under fragment_without_ports")
+                self.assert_dropped(self.pieces(family))
                 # Whole ones, and fragments of what has no ports, go on.
                 self.send_whole(family)
                 self.assertEqual(self.left(), self.sas[1])
