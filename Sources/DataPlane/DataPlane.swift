@@ -43,6 +43,9 @@ public final class DataPlane: @unchecked Sendable {
     _ configuration: DataPlaneConfiguration, eal: EAL, quiescence: QuiescentState, tables: DataPlaneTables,
     lcores: [Lcore]? = nil
   ) throws {
+    guard configuration.ports.count <= Flow.mostPorts else {
+      throw DataPlaneError.tooManyPorts(configuration.ports.count, most: Flow.mostPorts)
+    }
     self.configuration = configuration
     self.quiescence = quiescence
     let lcores = lcores ?? eal.workers
@@ -255,12 +258,14 @@ extension DataPlane: CounterSource {
 /// What the data path cannot be built with.
 public enum DataPlaneError: Error, CustomStringConvertible {
   case macRefused(port: String, mac: MACAddress)
+  case tooManyPorts(Int, most: Int)
   case noRandom
   case noMemory(String)
 
   public var description: String {
     switch self {
     case .macRefused(let port, let mac): "port \(port): the device does not take the address \(mac)"
+    case .tooManyPorts(let count, let most): "\(count) ports, and at most \(most) can be told apart"
     case .noRandom: "OpenSSL has no random bytes"
     case .noMemory(let what): "no memory for \(what)"
     }

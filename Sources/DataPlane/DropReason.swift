@@ -5,6 +5,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case frameTooShort
   case notForUs
   case unknownEtherType
+  case groupFrame
   case multiSegment
   case ipTruncated
   case ipVersion
@@ -15,6 +16,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case ipv6ExtensionHeaders
   case martianSource
   case martianDestination
+  case sourceCheck
 
   // Inbound IPsec
   case noSA
@@ -78,6 +80,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case hostQueueFull
   case hostWrite
   case hostMalformed
+  case hostEtherType
 
   // Resources
   case noRecord
@@ -116,16 +119,18 @@ extension DropReason {
     case .frameTooShort: "shorter than an Ethernet header"
     case .notForUs: "a frame for another station"
     case .unknownEtherType: "neither IP nor ARP"
+    case .groupFrame: "for one station, in a frame to a group or to all (RFC 1122 3.3.6)"
     case .multiSegment: "in several buffers, and none free that holds it whole"
     case .ipTruncated: "shorter than an IP header"
     case .ipVersion: "the IP version does not fit the Ethernet type"
     case .ipHeaderLength: "the IP header's length is impossible"
     case .ipTotalLength: "the IP length is not what arrived"
     case .ipChecksum: "wrong IPv4 header checksum"
-    case .ipSourceRoute: "a source route option"
+    case .ipSourceRoute: "a source route option, or an IPv6 routing header of type 0 (RFC 5095)"
     case .ipv6ExtensionHeaders: "IPv6 extension headers malformed, or too many"
     case .martianSource: "a source address that no packet may have here"
     case .martianDestination: "a destination that must not be forwarded to"
+    case .sourceCheck: "no route back to its source, or not by its port (source-check of gateway.yaml)"
     case .noSA: "IPsec to the gateway with an SPI that it does not know"
     case .saUnkeyed: "the SA's key schedule had to be made first, and the packet could not wait for it"
     case .saStopped: "the SA is expired, deleted or out of sequence numbers"
@@ -179,6 +184,7 @@ extension DropReason {
     case .hostQueueFull: "the ring to or from the host was full"
     case .hostWrite: "the kernel did not take it"
     case .hostMalformed: "for the host, which has no TAP here or sent it malformed"
+    case .hostEtherType: "a frame of the host that is neither IP nor ARP, and so has no policy"
     case .noRecord: "more packets at once than a worker has records for"
     case .noBuffer: "no packet buffer free"
     }

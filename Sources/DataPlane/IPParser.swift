@@ -55,7 +55,7 @@ enum IPParser {
   private static func rest(
     _ header: PacketHeader, _ payload: UnsafeRawPointer, length: Int, isFragment: Bool, number: UInt8, family: UInt64
   ) -> UInt64 {
-    let rest = UInt64(number) << 32 | family | header.origin << 56
+    let rest = UInt64(number) << 32 | family | header.flowBits
     if number == IPProtocol.esp { return rest | hiddenPorts(isFragment: isFragment) }
     if (number == IPProtocol.tcp || number == IPProtocol.udp) && length >= 4 && !isFragment {
       return rest | ports(payload)
@@ -130,6 +130,7 @@ enum IPParser {
     let header = IPv6Header(checked: ip)
     let walk = IPv6ExtensionHeaders(header)
     guard walk.fault == nil else { return .ipv6ExtensionHeaders }
+    if walk.hasSourceRoute { return .ipSourceRoute }
     packet.pointee.length = Int32(truncatingIfNeeded: header.totalLength)
     var fields = packet.header
     fields.parsed(payloadOffset: Int(walk.upperOffset), ipProtocol: walk.upperProtocol, version: 6)

@@ -74,8 +74,9 @@ struct PacketHeader {
       | UInt64(version) << 40
   }
 
-  var origin: UInt64 {
-    @inline(__always) get { word >> 48 & 0xff }
+  /// Port and origin where a flow's key has them: see `Flow`.
+  var flowBits: UInt64 {
+    @inline(__always) get { word << 8 & Flow.originMask | word << 42 & Flow.portMask }
   }
 }
 

@@ -1,5 +1,6 @@
 import CDPDK
 import DPDK
+import Wire
 
 /// What goes with a buffer through a ring: in the mbuf's private area.
 struct PacketNote {
@@ -38,6 +39,10 @@ struct PacketNote {
   var nextHopLow: UInt64
   var destinationHigh: UInt64
   var destinationLow: UInt64
+  /// Which need not be the packet's family (RFC 5549).
+  var nextHopIsIPv6 = false
+
+  var nextHop: IPAddress { IPAddress(nextHopIsIPv6 ? .v6 : .v4, high: nextHopHigh, low: nextHopLow) }
 }
 
 extension UnsafeMutablePointer where Pointee == cdpdk_mbuf {

@@ -118,7 +118,7 @@ extension UnsafeMutablePointer where Pointee == Worker {
     } else if plain.number != UInt64(IPProtocol.tcp) {
       return false
     }
-    let rest = plain.number << 32 | IPParser.ipv4Family | header.origin << 56 | ports
+    let rest = plain.number << 32 | IPParser.ipv4Family | header.flowBits | ports
     plain.record(packet, header)
     plain.recordKey(packet, rest: rest)
     enqueueForPolicy(packet, FlowCache.hash(addresses: plain.addresses, rest))

@@ -30,6 +30,7 @@ public struct SharedState: ~Copyable {
   public let portlessFragments = Atomic<UInt8>(PortlessFragments.auto.rawValue)
   /// ESP padding may be other than 1, 2, 3 … (RFC 4303 2.4 asks receivers to look at it, senders to fill it so).
   public let acceptsAnyPadding = Atomic<Bool>(false)
+  public let sourceChecks = SourceChecks()
   /// SPIs whose SAs are on their way.
   public let expected = ExpectedSPIs()
 

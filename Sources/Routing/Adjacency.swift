@@ -65,21 +65,25 @@ public struct Adjacency: Sendable {
     (headerStart, headerEnd, nextHopHigh, nextHopLow, nextHopFamily) = (0, 0, 0, 0, 0)
   }
 
-  /// `forward`. `destination` nil: not resolved yet.
-  public init(nextHop: IPAddress, port: UInt16, mtu: UInt32, source: MACAddress, destination: MACAddress?) {
+  /// `forward`. `carrying`: the packets' family, if it is not the next hop's: IPv4 may go by an IPv6 next hop (RFC 5549).
+  /// `destination` nil: not resolved yet.
+  public init(
+    nextHop: IPAddress, carrying family: AddressFamily? = nil, port: UInt16, mtu: UInt32, source: MACAddress,
+    destination: MACAddress?
+  ) {
     kind = .forward
     state = destination == nil ? .incomplete : .reachable
     self.port = port
     self.mtu = mtu
     (nextHopHigh, nextHopLow) = nextHop.halves
     nextHopFamily = nextHop.family.rawValue
-    let etherType: UInt64 = nextHop.family == .v4 ? 0x0800 : 0x86dd
+    let etherType: UInt64 = family ?? nextHop.family == .v4 ? 0x0800 : 0x86dd
     let to = destination?.rawValue ?? 0
     headerStart = (to << 16 | source.rawValue >> 32).bigEndian
     headerEnd = (source.rawValue << 16 | etherType).bigEndian
   }
 
-  /// Writes the 14 octets of the Ethernet header; the type is that of the next hop's family.
+  /// Writes the 14 octets of the Ethernet header.
   @inlinable @inline(__always) public func writeEthernetHeader(to packet: UnsafeMutableRawPointer) {
     packet.storeBytes(of: headerStart, as: UInt64.self)
     packet.storeBytes(of: headerEnd, toByteOffset: 6, as: UInt64.self)

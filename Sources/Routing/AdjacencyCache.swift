@@ -7,8 +7,14 @@ enum AdjacencyKey: Hashable {
   case broadcast(port: UInt16)
   case multicast
   case glean(port: UInt16, mtu: UInt32)
-  case nextHop(NeighborKey, mtu: UInt32)
+  case nextHop(NeighborKey, Variant)
   case drop(Adjacency.Kind)
+
+  /// By what the ways through one next hop differ: the packets' family and the largest of them.
+  struct Variant: Hashable {
+    var family: AddressFamily
+    var mtu: UInt32
+  }
 
   var port: UInt16? {
     switch self {
@@ -23,8 +29,8 @@ enum AdjacencyKey: Hashable {
 struct AdjacencyCache {
   let pool: AdjacencyPool
   private var used: [AdjacencyKey: (index: UInt32, references: Int)] = [:]
-  /// The MTU variants in use towards one next hop.
-  private var variants: [NeighborKey: [UInt32]] = [:]
+  /// The variants in use towards one next hop.
+  private var variants: [NeighborKey: [AdjacencyKey.Variant]] = [:]
 
   init(capacity: Int, reclaimer: Reclaimer) { pool = AdjacencyPool(capacity: capacity, reclaimer: reclaimer) }
 
@@ -41,7 +47,7 @@ struct AdjacencyCache {
     }
     let index = try pool.allocate(make())
     used[key] = (index, 1)
-    if case .nextHop(let neighbor, let mtu) = key { variants[neighbor, default: []].append(mtu) }
+    if case .nextHop(let neighbor, let variant) = key { variants[neighbor, default: []].append(variant) }
     return index
   }
 
@@ -53,15 +59,15 @@ struct AdjacencyCache {
     }
     used[key] = nil
     pool.free(present.index)
-    if case .nextHop(let neighbor, let mtu) = key {
-      variants[neighbor]?.removeAll { $0 == mtu }
+    if case .nextHop(let neighbor, let variant) = key {
+      variants[neighbor]?.removeAll { $0 == variant }
       if variants[neighbor]?.isEmpty == true { variants[neighbor] = nil }
     }
   }
 
   /// Publishes anew every record towards a next hop.
   func rewrite(nextHop: NeighborKey, make: (AdjacencyKey) -> Adjacency) {
-    for mtu in variants[nextHop] ?? [] { rewrite(.nextHop(nextHop, mtu: mtu), make) }
+    for variant in variants[nextHop] ?? [] { rewrite(.nextHop(nextHop, variant), make) }
   }
 
   /// Publishes anew every record of a port.

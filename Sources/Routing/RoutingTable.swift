@@ -339,7 +339,8 @@ public final class RoutingTable {
     switch route.target {
     case .via(let nextHop, let port):
       guard let port = port ?? self.port(towards: nextHop), ports[port]?.isUp == true else { return nil }
-      return .nextHop(NeighborKey(port: port, address: nextHop), mtu: route.mtu)
+      let variant = AdjacencyKey.Variant(family: route.prefix.family, mtu: route.mtu)
+      return .nextHop(NeighborKey(port: port, address: nextHop), variant)
     case .connected(let port): return ports[port]?.isUp == true ? .glean(port: port, mtu: route.mtu) : nil
     case .local(let port): return .local(port: port ?? Adjacency.anyPort)
     case .broadcast(let port): return .broadcast(port: port ?? Adjacency.anyPort)
@@ -368,7 +369,7 @@ public final class RoutingTable {
   private func neighborKey(for prefix: IPPrefix) -> AdjacencyKey? {
     guard prefix.isHost, let (cover, mtu) = connectedCover(of: prefix) else { return nil }
     let key = NeighborKey(port: cover, address: prefix.address)
-    return neighbors.mac(key) == nil ? nil : .nextHop(key, mtu: mtu)
+    return neighbors.mac(key) == nil ? nil : .nextHop(key, AdjacencyKey.Variant(family: prefix.family, mtu: mtu))
   }
 
   /// The port and MTU of the connected route that an address without a route of its own falls under.
@@ -394,9 +395,9 @@ public final class RoutingTable {
     case .multicast: return Adjacency(kind: .multicast)
     case .drop(let kind): return Adjacency(kind: kind)
     case .glean(let port, let mtu): return Adjacency(kind: .glean, port: port, mtu: limited(mtu))
-    case .nextHop(let neighbor, let mtu):
+    case .nextHop(let neighbor, let variant):
       return Adjacency(
-        nextHop: neighbor.address, port: neighbor.port, mtu: limited(mtu),
+        nextHop: neighbor.address, carrying: variant.family, port: neighbor.port, mtu: limited(variant.mtu),
         source: interface?.mac ?? MACAddress(rawValue: 0), destination: neighbors.mac(neighbor))
     }
   }

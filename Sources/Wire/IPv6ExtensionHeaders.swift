@@ -33,6 +33,8 @@ public struct IPv6ExtensionHeaders: Sendable {
   public var hasRouting = false
   /// A routing header has segments left: the destination is not the final one.
   public var hasSegmentsLeft = false
+  /// A routing header of type 0, which RFC 5095 did away with.
+  public var hasSourceRoute = false
 
   /// False for an atomic fragment too (RFC 6946).
   @inlinable public var isFragment: Bool { fragmentField & 0xfff9 != 0 }
@@ -86,6 +88,7 @@ public struct IPv6ExtensionHeaders: Sendable {
       extendUnfragmentable(to: offset, size: size)
     case IPProtocol.routing:
       hasRouting = true
+      if base.byte(at: offset &+ 2) == 0 { hasSourceRoute = true }
       if base.byte(at: offset &+ 3) != 0 { hasSegmentsLeft = true }
       extendUnfragmentable(to: offset, size: size)
     case IPProtocol.fragment:

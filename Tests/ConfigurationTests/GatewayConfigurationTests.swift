@@ -22,6 +22,7 @@ import Wire
     portless-fragments: drop
     path-mtu-expiry: 30
     esp-padding: any
+    source-check: loose
     metrics: {listen: "127.0.0.1:9100"}
     limits: {sas: 1000000, schedules: 500, flows: 4096, queued-packets-per-neighbor: 3}
     ports:
@@ -35,6 +36,7 @@ import Wire
         host: false
         addresses: [192.168.60.1/24]
         mtu: 9000
+        source-check: off
     routes:
       - {to: 172.20.1.0/24, via: 198.51.100.2}
       - {to: "2001:db8:2::/48", port: wan}
@@ -51,6 +53,7 @@ import Wire
     #expect(c.runDirectory == "/tmp/run" && c.stateDirectory == "/tmp/state" && c.logLevel == .debug)
     #expect(c.burst == 64 && c.allowWeak && c.fragments == .after && c.portlessFragments == .drop)
     #expect(c.pathMTUExpiry == 30 && c.numa == .interleave && c.espPadding == .any)
+    #expect(c.sourceCheck == .loose && c.sourceChecks == [.loose, .off])
     #expect(c.metrics?.address == IPAddress("127.0.0.1") && c.metrics?.port == 9100)
     #expect(c.limits.sas == 1_000_000 && c.limits.queuedPacketsPerNeighbor == 3 && c.limits.policies == 65_536)
     #expect(c.limits.schedules == 500 && c.limits.flows == 4096)
@@ -72,6 +75,7 @@ import Wire
     #expect(c.burst == 32 && c.ipsec == nil && !c.allowWeak && c.fragments == .before && c.metrics == nil)
     #expect(c.numa == .local && c.espPadding == .strict)
     #expect(c.portlessFragments == .auto && c.pathMTUExpiry == 600)
+    #expect(c.sourceCheck == .auto && c.sourceChecks == [.auto])
   }
 
   static let port = "ports: [{name: a, device: d}]\n"
@@ -94,6 +98,14 @@ import Wire
     (
       port + "on-ike-exit: hold -1",
       "gateway.yaml:2:14: on-ike-exit: expected 'hold SECONDS' with 1 to 86400 seconds, found 'hold -1'"
+    ),
+    (
+      port + "source-check: stric",
+      "gateway.yaml:2:15: source-check: expected auto or strict or loose or off, found 'stric'; did you mean 'strict'?"
+    ),
+    (
+      "ports: [{name: a, device: d, source-check: on}]",
+      "gateway.yaml:1:44: ports[0].source-check: expected auto or strict or loose or off, found 'on'"
     ),
     (port + "workers: [1, 1]", "gateway.yaml:2:14: workers[1]: core 1 is named twice"),
     (port + "run-dir: gw", "gateway.yaml:2:10: run-dir: expected an absolute path, found 'gw'"),

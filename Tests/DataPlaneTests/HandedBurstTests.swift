@@ -123,7 +123,7 @@ extension DataPlaneTests {
         from: Pair.wan4.0, to: Pair.wan4.1, number: IPProtocol.esp,
         payload: [0, 0, 0x10, 0, 0, 0, 0, 1] + generator.bytes(600))
       // In clear, and not from a network that is to be protected.
-      let large = Packets.udp(from: "203.0.113.7", to: Pair.host4.1, payload: generator.bytes(8900))
+      let large = Packets.udp(from: "198.51.100.7", to: Pair.host4.1, payload: generator.bytes(8900))
       var packets: [[UInt8]] = []
       for _ in 0..<HandoffMemory.mostBursts {
         packets += Array(repeating: bad, count: garbage) + Array(repeating: large, count: 32 - garbage)

@@ -26,10 +26,12 @@ import Wire
   }
 
   /// A record of that packet, as `IPParser` fills it.
-  static func parsed(_ ip: UnsafeMutableRawPointer, _ length: Int, _ record: PacketPointer) -> DropReason? {
+  static func parsed(
+    _ ip: UnsafeMutableRawPointer, _ length: Int, _ record: PacketPointer, port: Int = 3
+  ) -> DropReason? {
     record.pointee.ip = ip
     record.pointee.length = Int32(length)
-    record.header = PacketHeader(port: 3, origin: .clear)
+    record.header = PacketHeader(port: port, origin: .clear)
     record.marks = 0
     return IPParser.ipv4(record)
   }
@@ -97,7 +99,7 @@ extension DataPlaneTests {
         var (inbound, policy) = (sorted.inbound[...], sorted.policy[...])
         for packet in packets {
           memory.copyMemory(from: packet, byteCount: packet.count)
-          if PlainIPv4Tests.parsed(memory, packet.count, general) != nil { continue }
+          if PlainIPv4Tests.parsed(memory, packet.count, general, port: 0) != nil { continue }
           let number = general.pointee.ipProtocol
           let isIPsec =
             [4, 41, 50, 51, 108].contains(number) || number == 17 && general.pointee.key.destination_port == 4500

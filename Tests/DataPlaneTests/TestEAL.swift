@@ -4,7 +4,7 @@ import Foundation
 
 @testable import DataPlane
 
-/// EAL of the test process and what gateways in it share: one port that is never polled, pools, the host path's rings.
+/// EAL of the test process and what gateways in it share: one device that is never polled, pools, the host path's rings.
 enum TestEAL {
   struct Shared {
     let eal: EAL
@@ -30,16 +30,18 @@ enum TestEAL {
       rmdir("/var/run/dpdk/dataplane-tests-\(getpid())")
     }
     var configuration = DataPlaneConfiguration(
-      ports: [DataPlaneConfiguration.Port(name: "wan", device: "net_ring0", hasHost: false, mtu: mtu)],
-      counterSlots: 4096)
+      ports: ["wan", "lan"].map {
+        DataPlaneConfiguration.Port(name: $0, device: "net_ring0", hasHost: false, mtu: mtu)
+      }, counterSlots: 4096)
     configuration.flows = 1024
     configuration.reassemblies = 64
     let pools = BufferPools(configuration, workers: 1)
     var device = PortConfiguration(queues: 1)
     device.mtu = mtu
     let port = try EthernetPort(PortDevice("net_ring0"), device) { try pools.pool(socket: $0) }
-    let plan = QueuePlan(ports: [port], workers: 1)
-    let host = try HostPath(configuration, ports: [port], plan: plan, workers: 2, pools: pools)
+    // Two ports by one device, as nothing is received or sent by it.
+    let plan = QueuePlan(ports: [port, port], workers: 1)
+    let host = try HostPath(configuration, ports: [port, port], plan: plan, workers: 2, pools: pools)
     let ring = try MbufRing(name: "test-host", capacity: 1023, mode: [])
     let sent = try MbufRing(name: "test-sent", capacity: 1023, mode: [])
     return Shared(

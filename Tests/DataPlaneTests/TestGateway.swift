@@ -26,10 +26,12 @@ final class TestGateway {
   ///   - own: its addresses, with prefix lengths.
   ///   - far: routes, (prefix, next hop); every next hop is a neighbour.
   ///   - neighbors: hosts on its own subnets.
+  ///   - lan: addresses of a second port, number 1, and hosts there; with none there is one port.
   ///   - schedules: key schedules at most.
   ///   - bursts: the ring of bursts for idle workers; there is a second worker then.
   init(
-    own: [String], far: [(String, String)], neighbors: [String], mtu: Int = TestEAL.mtu,
+    own: [String], far: [(String, String)], neighbors: [String], lan: (own: [String], neighbors: [String]) = ([], []),
+    mtu: Int = TestEAL.mtu,
     engine: any CryptoEngine = OpenSSLEngine(), bursts: MbufRing? = nil, schedules: Int = 65_536
   ) throws {
     shared = try TestEAL.shared.get()
@@ -43,24 +45,29 @@ final class TestGateway {
     limits.nodes = 4096
     limits.adjacencies = 256
     routing = RoutingTable(limits: limits, reclaimer: ImmediateReclaimer())
-    let addresses = own.map { LocalAddress($0)! }
-    try routing.set(Interface(port: 0, name: "wan", mac: mac, mtu: UInt32(mtu), addresses: addresses))
-    for address in neighbors + far.map(\.1) {
-      try routing.setStaticNeighbor(NeighborKey(port: 0, address: IPAddress(address)!), mac: mac)
+    let ports = lan.own.isEmpty ? ["wan"] : ["wan", "lan"]
+    for (index, name) in ports.enumerated() {
+      let addresses = (index == 0 ? own : lan.own).map { LocalAddress($0)! }
+      try routing.set(
+        Interface(port: UInt16(index), name: name, mac: mac, mtu: UInt32(mtu), addresses: addresses))
+      for address in index == 0 ? neighbors + far.map(\.1) : lan.neighbors {
+        try routing.setStaticNeighbor(NeighborKey(port: UInt16(index), address: IPAddress(address)!), mac: mac)
+      }
     }
     for (prefix, hop) in far { try routing.add(Route(IPPrefix(prefix)!, .via(IPAddress(hop)!, port: 0))) }
-    let ours = addresses.map(\.address)
+    let ours = (own + lan.own).map { LocalAddress($0)!.address }
     security.isOwnAddress = { ours.contains($0) }
     let state = UnsafeMutablePointer<SharedState>.allocate(capacity: 1)
     state.initialize(to: SharedState())
     let context = WorkerMemory.Context(
       configuration: shared.configuration,
       tables: DataPlaneTables(security, routing),
-      shared: state, ports: [shared.port], plan: QueuePlan(queues: [(1, 1)], workers: 2), handoffs: [nil],
+      shared: state, ports: Array(repeating: shared.port, count: ports.count),
+      plan: QueuePlan(queues: ports.map { _ in (1, 1) }, workers: 2), handoffs: ports.map { _ in nil },
       bursts: bursts, host: shared.host, pools: shared.pools)
     memory = try WorkerMemory(id: 0, lcore: shared.eal.workers[0], context)
     helper = bursts == nil ? nil : try WorkerMemory(id: 1, lcore: shared.eal.workers[0], context)
-    worker.pointee.ports[0].mac = (mac.rawValue << 16).byteSwapped
+    for index in ports.indices { worker.pointee.ports[index].mac = (mac.rawValue << 16).byteSwapped }
     worker.pointee.ports[0].hasHost = true
     worker.pointee.ports[0].hostRing = shared.hostRing.base
   }
@@ -79,9 +86,11 @@ final class TestGateway {
     worker.pointee.routing &+= 1
   }
 
-  /// What one burst did: IP packets that went out by the port and those that went to the kernel.
+  /// What one burst did: IP packets that went out by the ports and those that went to the kernel.
   struct Outcome {
     var sent: [[UInt8]] = []
+    /// Of those the ones by the second port, if they were few.
+    var byLAN: [[UInt8]] = []
     var host: [[UInt8]] = []
     var drops: [DropReason: UInt64] = [:]
   }
@@ -101,19 +110,28 @@ final class TestGateway {
   /// As if what waits for its other fragments had waited too long. What was dropped.
   func expireFragments() -> [DropReason: UInt64] { measure { $0.pointee.fragments.collect($0, now: .max) }.drops }
 
-  /// IP packets come in by the port.
-  func receive(_ packets: [[UInt8]]) -> Outcome {
-    run(packets) { w, mbuf, index in
-      w.pointee.received[index] = mbuf
-    } finish: { w, count in
-      ReceiveStage.run(w, port: 0, count: count)
+  /// IP packets come in by the first port.
+  func receive(_ packets: [[UInt8]]) -> Outcome { receive(packets, port: 0) }
+
+  /// IP packets come in by a port.
+  func receive(_ packets: [[UInt8]], port: Int) -> Outcome {
+    receive(frames: packets.map { Self.frame($0) }, port: port)
+  }
+
+  /// Ethernet frames come in by a port.
+  func receive(frames: [[UInt8]], port: Int = 0) -> Outcome {
+    precondition(frames.count <= worker.pointee.burst)
+    return measure { w in
+      for (index, frame) in frames.enumerated() { w.pointee.received[index] = mbuf(frame) }
+      ReceiveStage.run(w, port: port, count: frames.count)
+      WorkerLoop.process(w, frames.count)
     }
   }
 
   /// The records of what is received, by the list that each waits in then. Their buffers are gone.
   func sort(_ packets: [[UInt8]]) -> (inbound: [Packet], policy: [Packet]) {
     let w = worker
-    for (index, packet) in packets.enumerated() { w.pointee.received[index] = frame(packet) }
+    for (index, packet) in packets.enumerated() { w.pointee.received[index] = mbuf(Self.frame(packet)) }
     ReceiveStage.run(w, port: 0, count: packets.count)
     func empty(_ list: inout PacketList) -> [Packet] {
       let records = (0..<list.count).map { list[$0].pointee }
@@ -129,14 +147,20 @@ final class TestGateway {
   }
 
   /// IP packets that the gateway's own kernel sends.
-  func sendFromHost(_ packets: [[UInt8]]) -> Outcome {
-    run(packets) { w, mbuf, _ in
-      let packet = w.nextPacket(mbuf, port: 0, origin: .host)!
-      packet.pointee.ip = mbuf.data + 14
-      packet.pointee.length = Int32(mbuf.pointee.data_len) - 14
-      let isV6 = UnsafeRawPointer(mbuf.data).big16(at: 12) == 0x86dd
-      precondition((isV6 ? IPParser.ipv6(packet) : IPParser.ipv4(packet)) == nil)
-      w.enqueueForPolicy(packet)
+  func sendFromHost(_ packets: [[UInt8]]) -> Outcome { sendFromHost(frames: packets.map { Self.frame($0) }) }
+
+  /// Ethernet frames that the kernel sends by a port.
+  func sendFromHost(frames: [[UInt8]], port: UInt16 = 0, kind: PacketNote.Kind = .fromKernel) -> Outcome {
+    measure { w in
+      for frame in frames {
+        var element: Mbuf? = mbuf(frame)
+        element!.note.initialize(
+          to: PacketNote(
+            kind: kind, origin: .host, version: 0, dontFragment: false, isSealed: false, port: port, policy: 0,
+            nextHopHigh: 0, nextHopLow: 0, destinationHigh: 0, destinationLow: 0))
+        precondition(cdpdk_ring_enqueue(w.pointee.fromHost!, &element, 1) == 1)
+      }
+      WorkerLoop.process(w, HostStage.receive(w))
     }
   }
 
@@ -179,7 +203,7 @@ final class TestGateway {
       var next = 0
       while next < packets.count {
         let count = min(HandoffMemory.burst, packets.count - next)
-        for index in 0..<count { w.pointee.received[index] = frame(packets[next + index]) }
+        for index in 0..<count { w.pointee.received[index] = mbuf(Self.frame(packets[next + index])) }
         HandedBursts.take(w, port: 0, count: count)
         next += count
       }
@@ -187,37 +211,34 @@ final class TestGateway {
     }
   }
 
-  private func run(
-    _ packets: [[UInt8]], _ put: (WorkerPointer, Mbuf, Int) -> Void, finish: (WorkerPointer, Int) -> Void = { _, _ in }
-  ) -> Outcome {
-    precondition(packets.count <= worker.pointee.burst)
-    return measure { w in
-      for (index, packet) in packets.enumerated() { put(w, frame(packet), index) }
-      finish(w, packets.count)
-      WorkerLoop.process(w, packets.count)
-    }
-  }
-
   private func measure(_ work: (WorkerPointer) -> Void) -> Outcome {
     let w = worker
-    let before = drops
+    let before = dropCounts
     w.pointee.now = 1
     w.pointee.generation = w.pointee.spd.generation &+ w.pointee.routing
     var outcome = Outcome()
-    // The port sends nothing: what its buffer does not hold goes into a ring.
-    w.pointee.ports[0].hasTx = false
-    w.pointee.ports[0].handoff = shared.sentRing.base
+    // The ports send nothing: what their buffers do not hold goes into a ring.
+    for port in 0..<w.pointee.portCount {
+      w.pointee.ports[port].hasTx = false
+      w.pointee.ports[port].handoff = shared.sentRing.base
+    }
     work(w)
     var frame: Mbuf?
     while shared.sentRing.dequeue(&frame, 1) == 1 { outcome.sent.append(take(frame!)) }
-    let waiting = (0..<w.pointee.ports[0].txCount).map { w.pointee.ports[0].tx[$0]! }
-    precondition(w.pointee.ports[0].txBytes == waiting.reduce(0) { $0 + Int($1.pointee.pkt_len) })
-    outcome.sent += waiting.map(take)
-    (w.pointee.ports[0].txCount, w.pointee.ports[0].txBytes) = (0, 0)
+    for port in 0..<w.pointee.portCount {
+      let waiting = (0..<w.pointee.ports[port].txCount).map { w.pointee.ports[port].tx[$0]! }
+      precondition(w.pointee.ports[port].txBytes == waiting.reduce(0) { $0 + Int($1.pointee.pkt_len) })
+      let packets = waiting.map(take)
+      outcome.sent += packets
+      if port == 1 { outcome.byLAN = packets }
+      (w.pointee.ports[port].txCount, w.pointee.ports[port].txBytes) = (0, 0)
+    }
     var element: Mbuf?
     while shared.hostRing.dequeue(&element, 1) == 1 { outcome.host.append(take(element!)) }
     w.releaseFreed()
-    for (reason, count) in drops where count != before[reason] { outcome.drops[reason] = count - before[reason]! }
+    for (number, count) in dropCounts.enumerated() where count != before[number] {
+      outcome.drops[DropReason(rawValue: UInt8(number))!] = count - before[number]
+    }
     return outcome
   }
 
@@ -240,9 +261,10 @@ final class TestGateway {
   }
 
   var drops: [DropReason: UInt64] {
-    Dictionary(
-      uniqueKeysWithValues: DropReason.allCases.map { ($0, (worker.pointee.drops + Int($0.rawValue)).value) })
+    Dictionary(uniqueKeysWithValues: zip(DropReason.allCases, dropCounts))
   }
+
+  private var dropCounts: [UInt64] { (0..<DropReason.allCases.count).map { (worker.pointee.drops + $0).value } }
 
   /// Buffers of all pools that nobody gave back, but for what another test left waiting.
   static var buffersInUse: Int {
@@ -250,20 +272,39 @@ final class TestGateway {
     return (try? TestEAL.shared.get())?.pools.all.reduce(0) { $0 + $1.inUse } ?? 0
   }
 
-  /// All tests have one host path.
-  private static func forgetWaiting() {
+  /// All tests have one host path. Returns how many waited there.
+  @discardableResult
+  static func forgetWaiting() -> Int { takeWaiting().count }
+
+  /// What waits at the host path, by the notes.
+  func takeWaiting() -> [PacketNote] { Self.takeWaiting() }
+
+  private static func takeWaiting() -> [PacketNote] {
+    var notes: [PacketNote] = []
     var mbuf: Mbuf?
-    while let waiting = try? TestEAL.shared.get().host.waiting, waiting.dequeue(&mbuf, 1) == 1 { cdpdk_free(mbuf!) }
+    while let waiting = try? TestEAL.shared.get().host.waiting, waiting.dequeue(&mbuf, 1) == 1 {
+      notes.append(mbuf!.note.pointee)
+      cdpdk_free(mbuf!)
+    }
+    return notes
   }
 
-  private func frame(_ packet: [UInt8]) -> Mbuf {
-    let mbuf = cdpdk_alloc(worker.pointee.pool)!
-    precondition(mbuf.tailroom >= packet.count + 14)
-    let mac = Self.mac
+  /// Around an IP packet.
+  static func frame(_ packet: [UInt8], to destination: MACAddress = mac) -> [UInt8] {
+    var frame = [UInt8](repeating: 0, count: 14) + packet
     let isV6 = packet.first.map { $0 >> 4 == 6 } ?? false
-    Ethernet.write(mbuf.data, destination: mac, source: mac, etherType: isV6 ? EtherType.ipv6 : EtherType.ipv4)
-    (mbuf.data + 14).copyMemory(from: packet, byteCount: packet.count)
-    mbuf.setLength(packet.count + 14)
+    frame.withUnsafeMutableBytes {
+      Ethernet.write(
+        $0.baseAddress!, destination: destination, source: mac, etherType: isV6 ? EtherType.ipv6 : EtherType.ipv4)
+    }
+    return frame
+  }
+
+  private func mbuf(_ frame: [UInt8]) -> Mbuf {
+    let mbuf = cdpdk_alloc(worker.pointee.pool)!
+    precondition(mbuf.tailroom >= frame.count)
+    mbuf.data.copyMemory(from: frame, byteCount: frame.count)
+    mbuf.setLength(frame.count)
     return mbuf
   }
 

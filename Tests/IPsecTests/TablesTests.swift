@@ -182,6 +182,10 @@ import Wire
   }
 }
 
+extension gw_policy_type {
+  fileprivate var policyType: UInt8 { UInt8(rawValue) }
+}
+
 @Suite struct SPDTests {
   private struct Model {
     var policies: [(selector: Selector, direction: UInt8, policy: UnsafeMutablePointer<gw_policy>)] = []
@@ -211,6 +215,14 @@ import Wire
           && item.selector.destination.contains(destination) && (namesPorts || hidesProtocol && namesProtocol)
           && (hidesProtocol || !namesProtocol || item.selector.ipProtocol == key.ip_protocol)
       }.map(\.policy.pointee.rank).min() ?? .max
+    }
+
+    func protects(_ source: IPAddress) -> Bool {
+      policies.contains {
+        let type = UInt32($0.policy.pointee.type)
+        return $0.direction == 1 && $0.selector.source.contains(source) && type != GW_BYPASS.rawValue
+          && type != GW_DENY.rawValue
+      }
     }
   }
 
@@ -287,6 +299,7 @@ import Wire
           destinationPorts: Self.ports(&random))
         let policy = Sample.policy(
           selector, direction: direction, priority: Self.priority(kind, &random), index: UInt32(step))
+        policy.pointee.type = [GW_REQUIRE, GW_USE, GW_BYPASS, GW_DENY].randomElement(using: &random)!.policyType
         let generation = spd.generation
         spd.insert(policy)
         #expect(spd.generation != generation)
@@ -336,6 +349,29 @@ import Wire
       if rank != model.rankOfHidden(key, source, destination, hidesProtocol: hidesProtocol) {
         Issue.record("\(place): \(source) → \(destination), hidden")
       }
+    }
+    if spd.reader.protectsSource(&key) != model.protects(source) { Issue.record("\(place): \(source) protected") }
+  }
+
+  /// A half of all addresses is not all of them, though their lengths share a bit.
+  @Test func aHalfIsNotAll() {
+    let spd = SPD(reclaimer: ImmediateReclaimer())
+    func isProtected(_ source: String) -> Bool {
+      var key = Sample.key(IPAddress(source)!, IPAddress(source)!)
+      return spd.reader.protectsSource(&key)
+    }
+    let sources = ["::1", "4000::1", "8000::1", "c000::1", "ffff::1"]
+    for (prefix, covered) in [
+      ("::/1", [true, true, false, false, false]), ("8000::/1", [false, false, true, true, true]),
+      ("::/0", [true, true, true, true, true]), ("4000::/2", [false, true, false, false, false]),
+    ] {
+      let policy = Sample.policy(
+        Selector(source: IPPrefix(prefix)!, destination: IPPrefix("2001:db8::/32")!), index: 1)
+      policy.pointee.type = GW_REQUIRE.policyType
+      spd.insert(policy)
+      #expect(sources.map(isProtected) == covered, "\(prefix)")
+      #expect(spd.remove(policy) { UnsafeMutableRawPointer(policy).deallocate() })
+      #expect(!sources.contains(where: isProtected))
     }
   }
 

@@ -49,6 +49,25 @@ import Wire
     #expect(MemoryLayout<InterfaceRecord>.size <= 64)
   }
 
+  /// RFC 5549: one neighbour, frames of two types.
+  @Test func ipv4GoesByAnIPv6NextHop() throws {
+    let table = try table()
+    let hop = key(1, "fe80::2")
+    try table.add(Route(prefix("10.8.0.0/16"), .via(hop.address, port: 1), source: .kernel))
+    try table.add(Route(prefix("2001:db8:8::/48"), .via(hop.address, port: 1), source: .kernel))
+    #expect(lookup(table, "10.8.0.1").nextHop == hop.address && lookup(table, "10.8.0.1").state == .incomplete)
+    #expect(table.unresolvedNextHops == [hop])
+    try table.setNeighbor(hop, mac: mac, state: .reachable)
+    for (destination, type) in [("10.8.0.1", [UInt8](arrayLiteral: 8, 0)), ("2001:db8:8::1", [0x86, 0xdd])] {
+      let adjacency = lookup(table, destination)
+      var header = [UInt8](repeating: 0, count: 14)
+      header.withUnsafeMutableBytes { adjacency.writeEthernetHeader(to: $0.baseAddress!) }
+      #expect(adjacency.state == .reachable && Array(header[..<6]) == mac.bytes && Array(header[12...]) == type)
+    }
+    table.removeNeighbor(hop)
+    #expect(lookup(table, "10.8.0.1").state == .incomplete && lookup(table, "2001:db8:8::1").state == .incomplete)
+  }
+
   @Test func aNextHopIsFoundOnItsSubnetAndItsAddressFollowsTheNeighbour() throws {
     let table = try table()
     try table.add(Route(prefix("172.20.1.0/24"), .via(address("198.51.100.2"), port: nil)))

@@ -19,7 +19,7 @@ typedef struct gw_flow_key {
   uint8_t ip_protocol;
   uint8_t family;                         /* 2 or 10 */
   uint8_t opaque_ports;                   /* enum gw_flow_flag; not 0: a fragment or a header that hides them */
-  uint8_t direction;                      /* enum gw_direction */
+  uint8_t direction;                      /* for the SPD: enum gw_direction; in the flow cache (port : 6, origin : 2) */
 } gw_flow_key;
 _Static_assert(sizeof(gw_flow_key) == 40, "flow key");
 
@@ -193,9 +193,11 @@ typedef struct gw_spd_view {
   void *destinations;           /* control: top of the order of destination addresses: lengths of prefixes in use */
   void *cells;                  /* immutable: HashIndex root */
   uint64_t *priorities;         /* immutable; control writes the words: by source length, see SPDPriorities.swift */
-  uint64_t reserved[4];
+  void *protected_sources;      /* control: the same order of the source addresses of policies that ask for protection */
+  uint64_t reserved[3];
 } gw_spd_view;
 _Static_assert(sizeof(gw_spd_view) == 64, "one line");
+_Static_assert(offsetof(gw_spd_view, protected_sources) == 32, "SPDReader");
 
 /* One source prefix of a view. Control writes the first 104 bytes with atomics, see SPDNode.swift. */
 typedef struct gw_spd_node {

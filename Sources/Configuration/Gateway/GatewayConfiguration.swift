@@ -39,6 +39,17 @@ public struct GatewayConfiguration: Sendable, Equatable {
     case any
   }
 
+  /// Which sources of packets in clear a port takes, by the way back to them (RFC 2827, RFC 3704).
+  public enum SourceCheck: String, Sendable, CaseIterable {
+    /// As `strict` for sources that an outbound policy protects, as `loose` for others.
+    case auto
+    /// The way back leaves by the port that the packet came in by.
+    case strict
+    /// There is a way back.
+    case loose
+    case off
+  }
+
   public enum TableMemory: String, Sendable, CaseIterable {
     /// On the node of the control thread, which fills them.
     case local
@@ -86,6 +97,8 @@ public struct GatewayConfiguration: Sendable, Equatable {
   public var fragments = Fragmentation.before
   public var portlessFragments = PortlessFragments.auto
   public var espPadding = ESPPadding.strict
+  /// Of ports that do not say for themselves.
+  public var sourceCheck = SourceCheck.auto
   /// Seconds after which what ICMP said of an SA's path is forgotten and larger packets are tried again.
   public var pathMTUExpiry = 600
   /// Dummy packets a second by every outbound ESP tunnel SA (RFC 4303 2.6).
@@ -96,6 +109,9 @@ public struct GatewayConfiguration: Sendable, Equatable {
   public var manualReplayWindow = 64
 
   public init() {}
+
+  /// Of each port, in their order.
+  public var sourceChecks: [SourceCheck] { ports.map { $0.sourceCheck ?? sourceCheck } }
 
   public func port(named name: String) -> Port? { ports.first { $0.name == name } }
 }

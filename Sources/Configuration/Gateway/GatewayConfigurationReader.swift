@@ -40,7 +40,7 @@ extension GatewayConfiguration {
   private static let keys = [
     "eal", "hugepages", "memory", "workers", "ports", "routes", "neighbors", "ipsec", "idle", "crypto", "on-ike-exit",
     "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "portless-fragments", "metrics",
-    "manual-replay-window", "path-mtu-expiry", "ike", "dummy-packets", "numa", "esp-padding",
+    "manual-replay-window", "path-mtu-expiry", "ike", "dummy-packets", "numa", "esp-padding", "source-check",
   ]
 
   private mutating func read(_ root: YAMLCursor) throws(ConfigurationError) {
@@ -79,6 +79,7 @@ extension GatewayConfiguration {
     if let cursor = values["fragments"] { fragments = try cursor.choice(Fragmentation.self) }
     if let cursor = values["portless-fragments"] { portlessFragments = try cursor.choice(PortlessFragments.self) }
     if let cursor = values["esp-padding"] { espPadding = try cursor.choice(ESPPadding.self) }
+    if let cursor = values["source-check"] { sourceCheck = try cursor.choice(SourceCheck.self) }
     if let cursor = values["path-mtu-expiry"] { pathMTUExpiry = try cursor.int(1...86_400, unit: "seconds") }
     if let cursor = values["dummy-packets"] { dummyPackets = try cursor.int(0...1000, unit: "packets a second") }
     if let cursor = values["manual-replay-window"] {
@@ -217,7 +218,7 @@ extension GatewayConfiguration {
 
 extension Port {
   fileprivate init(_ cursor: YAMLCursor) throws(ConfigurationError) {
-    let fields = try cursor.mapping(["name", "device", "host", "addresses", "mtu", "mac", "queues"])
+    let fields = try cursor.mapping(["name", "device", "host", "addresses", "mtu", "mac", "queues", "source-check"])
     let nameCursor = try cursor.require("name", in: fields, "an interface name")
     let name = try nameCursor.string("an interface name")
     guard Self.isValidName(name) else {
@@ -230,6 +231,7 @@ extension Port {
     if let field = fields["mtu"] { mtu = try field.int(68...9600, unit: "bytes") }
     if let field = fields["mac"] { mac = try GatewayConfiguration.unicastMAC(field) }
     if let field = fields["queues"] { queues = try field.int(1...256) }
+    if let field = fields["source-check"] { sourceCheck = try field.choice(GatewayConfiguration.SourceCheck.self) }
     guard let field = fields["addresses"] else { return }
     for item in try field.list("addresses", limit: 1024) {
       let address = try item.value(InterfaceAddress.self, "an address with its prefix length, as in 192.0.2.1/24")

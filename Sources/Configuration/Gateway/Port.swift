@@ -42,6 +42,8 @@ public struct Port: Sendable, Equatable {
   public var mac: MACAddress?
   /// Queue pairs; nil: one for each worker.
   public var queues: Int?
+  /// Nil: what the gateway says for all.
+  public var sourceCheck: GatewayConfiguration.SourceCheck?
 
   public init(name: String, device: String) {
     self.name = name

@@ -154,7 +154,7 @@ public final class Gateway: @unchecked Sendable {
     try setUpPorts()
     try loadRules()
     restorePolicies()
-    giveFragmentChoices()
+    givePacketChoices()
     givePaddingChoice()
     keySockets = try KeySockets(
       paths: paths, database: database, loop: loop, configuration: configuration, logger: logger)

@@ -24,6 +24,7 @@ extension Gateway {
   func attachHostPorts() throws {
     guard configuration.ports.contains(where: \.host) else { return }
     let network = try HostNetwork(routing: routing)
+    network.onRefusal = { [logger] in logger.warning("\($0)") }
     for index in configuration.ports.indices where configuration.ports[index].host {
       for failure in try network.attach(hostPort(index)) { logger.warning("\(failure)") }
     }

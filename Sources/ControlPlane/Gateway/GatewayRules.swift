@@ -253,13 +253,13 @@ extension Gateway {
     }
     if old.routes != new.routes { giveRoutesToKernel() }
     keySockets?.onExit = new.onIKEExit
-    giveFragmentChoices()
+    givePacketChoices()
     givePaddingChoice()
     return Self.changes(old, new)
   }
 
-  /// What workers do with fragments, from now on.
-  func giveFragmentChoices() {
+  /// What workers do with fragments, and which sources they take, from now on.
+  func givePacketChoices() {
     let shared = dataPlane.shared
     shared.pointee.fragmentAfter.store(configuration.fragments == .after, ordering: .relaxed)
     let portless: PortlessFragments =
@@ -268,9 +268,10 @@ extension Gateway {
       case .match: .match
       case .drop: .drop
       }
-    if shared.pointee.portlessFragments.exchange(portless.rawValue, ordering: .relaxed) != portless.rawValue {
-      routesChanged()
-    }
+    let dropsOthers =
+      shared.pointee.portlessFragments.exchange(portless.rawValue, ordering: .relaxed) != portless.rawValue
+    let checksOthers = shared.pointee.sourceChecks.set(configuration.sourceChecks.map(SourceCheck.init))
+    if dropsOthers || checksOthers { routesChanged() }
   }
 
   /// What workers take for ESP padding, from now on.
@@ -303,6 +304,7 @@ extension Gateway {
     func fixed(_ port: ConfigurationFiles.Port) -> ConfigurationFiles.Port {
       var port = port
       port.addresses = []
+      port.sourceCheck = nil
       return port
     }
     if old.ports.map(fixed) != new.ports.map(fixed) { different.append("ports") }
@@ -313,7 +315,8 @@ extension Gateway {
     var changes: [String] = []
     if old.routes != new.routes { changes.append("routes: \(new.routes.count)") }
     if old.neighbors != new.neighbors { changes.append("neighbors: \(new.neighbors.count)") }
-    if old.ports != new.ports { changes.append("addresses of ports") }
+    if old.ports.map(\.addresses) != new.ports.map(\.addresses) { changes.append("addresses of ports") }
+    if old.sourceChecks != new.sourceChecks { changes.append("source-check") }
     if old.onIKEExit != new.onIKEExit { changes.append("on-ike-exit") }
     if old.fragments != new.fragments || old.portlessFragments != new.portlessFragments { changes.append("fragments") }
     if old.espPadding != new.espPadding { changes.append("esp-padding") }
@@ -321,5 +324,17 @@ extension Gateway {
     if old.allowWeak != new.allowWeak { changes.append("allow-weak") }
     if old.ike != new.ike { changes.append("ike") }
     return changes
+  }
+}
+
+extension SourceCheck {
+  init(_ choice: GatewayConfiguration.SourceCheck) {
+    self =
+      switch choice {
+      case .auto: .auto
+      case .strict: .strict
+      case .loose: .loose
+      case .off: .off
+      }
   }
 }

@@ -26,6 +26,12 @@ public final class HostNetwork {
   /// The kernel drops IPv4 routes without a word when a link or an address goes.
   private var routesMayDiffer = false
   private var severalNextHops: Set<IPPrefix> = []
+  /// What the kernel routes and the gateway cannot: told of once, until the route goes.
+  private var refused: Set<IPPrefix> = []
+  private static let refusalsTold = 64
+
+  /// Told in words what the kernel's tables have and the gateway cannot do. Control thread.
+  public var onRefusal: ((String) -> Void)?
 
   private struct Attached {
     var configured: HostPort
@@ -211,9 +217,10 @@ public final class HostNetwork {
     severalNextHops = []
     for case .route(let route, _, _) in notices {
       noteSeveral(route, isGone: false)
+      tell(route, isGone: false)
       if let route = route.route(port: { portOfIndex[$0] }) { routes.append(route) }
     }
-    routing.replaceRoutes(from: .kernel, with: routes)
+    for error in routing.replaceRoutes(from: .kernel, with: routes).prefix(1) { onRefusal?("\(error)") }
   }
 
   private func apply(_ notice: RouteNotice) {
@@ -264,6 +271,7 @@ public final class HostNetwork {
 
   private func apply(_ notice: KernelRoute, isGone: Bool, isReplacing: Bool) {
     noteSeveral(notice, isGone: isGone)
+    tell(notice, isGone: isGone)
     guard let route = notice.route(port: { portOfIndex[$0] }) else {
       // What was replaced may have been the gateway's business.
       if isReplacing { routesMayDiffer = true }
@@ -278,7 +286,20 @@ public final class HostNetwork {
       if replaced.count > 1 { routesMayDiffer = true }
       replaced.forEach { routing.remove($0) }
     }
-    try? routing.add(route)
+    do { try routing.add(route) } catch { tell(route.prefix, "\(error)") }
+  }
+
+  private func tell(_ notice: KernelRoute, isGone: Bool) {
+    if isGone {
+      refused.remove(notice.prefix)
+    } else if notice.isForeign(port: { portOfIndex[$0] }) {
+      tell(notice.prefix, "route \(notice.prefix): only the kernel can do what it says; it is unreachable here")
+    }
+  }
+
+  /// Once for each of some prefixes: a table that is too large must not fill the log.
+  private func tell(_ prefix: IPPrefix, _ text: String) {
+    if refused.count < Self.refusalsTold, refused.insert(prefix).inserted { onRefusal?(text) }
   }
 
   /// IPv6 routes with several next hops lose them one by one, in notices that do not say what is left.

@@ -15,6 +15,8 @@ struct KernelRoute: Equatable {
     var index: Int32 = 0
     var gateway: IPAddress?
     var isAlive = true
+    /// An encapsulation that only the kernel can do, or a gateway that is no IP address.
+    var isForeign = false
   }
 
   var kind: Kind
@@ -26,8 +28,7 @@ struct KernelRoute: Equatable {
 
   private static let header = 12
 
-  /// `struct rtmsg`, 12 bytes, and attributes. Nil for other tables, cached routes, routes by source or type of service,
-  /// and encapsulations that only the kernel can do.
+  /// `struct rtmsg`, 12 bytes, and attributes. Nil for other tables, cached routes, and routes by source or type of service.
   init?(_ payload: UnsafeRawBufferPointer) {
     guard payload.count >= Self.header else { return nil }
     let fields = NetlinkBytes(bytes: payload)
@@ -48,12 +49,10 @@ struct KernelRoute: Equatable {
         destination = address
       case Int(RTA_TABLE.rawValue): table = attribute.uint32
       case Int(RTA_OIF.rawValue): single.index = Int32(bitPattern: attribute.uint32)
-      case Int(RTA_GATEWAY.rawValue): single.gateway = IPAddress(bytes: attribute.value)
       case Int(RTA_PRIORITY.rawValue): metric = attribute.uint32
       case Int(RTA_METRICS.rawValue): mtu = Self.mtu(in: attribute.value)
       case Int(RTA_MULTIPATH.rawValue): several = Self.nextHops(in: attribute.value)
-      case Int(RTA_ENCAP.rawValue), Int(RTA_VIA.rawValue): return nil
-      default: break
+      default: single.take(attribute)
       }
     }
     guard table == RT_TABLE_MAIN.rawValue || table == RT_TABLE_LOCAL.rawValue, destination.family == family,
@@ -78,10 +77,7 @@ struct KernelRoute: Equatable {
       guard length >= 8, length <= rest.bytes.count else { break }
       var nextHop = NextHop(
         index: rest.load(4, as: Int32.self), isAlive: isAlive(UInt32(rest.load(2, as: UInt8.self))))
-      for attribute in NetlinkAttributes(rest.slice(from: 8, count: length - 8))
-      where attribute.type == Int(RTA_GATEWAY.rawValue) {
-        nextHop.gateway = IPAddress(bytes: attribute.value)
-      }
+      for attribute in NetlinkAttributes(rest.slice(from: 8, count: length - 8)) { nextHop.take(attribute) }
       found.append(nextHop)
       rest = NetlinkBytes(bytes: rest.slice(from: (length + 3) & ~3))
     }
@@ -94,14 +90,26 @@ struct KernelRoute: Equatable {
     return Route(prefix, target, source: .kernel, metric: metric, mtu: mtu)
   }
 
+  /// Whether the gateway cannot do what the route says, by one of its ports, and answers for its destinations itself.
+  func isForeign(port: (Int32) -> UInt16?) -> Bool {
+    kind == .unicast && !isWellKnown && first(port)?.isForeign == true
+  }
+
+  /// The first of the next hops by a port, if the gateway can use none of them.
+  private func first(_ port: (Int32) -> UInt16?) -> NextHop? {
+    let ours = nextHops.filter { $0.isAlive && port($0.index) != nil }
+    return ours.first { !$0.isForeign } ?? ours.first
+  }
+
   private func target(_ port: (Int32) -> UInt16?) -> RouteTarget? {
-    let first = nextHops.first { $0.isAlive && port($0.index) != nil }
+    let first = first(port)
     let own = first.flatMap { port($0.index) }
     switch kind {
     case .unicast:
       guard let first, let own, !isWellKnown else { return nil }
-      if let gateway = first.gateway { return gateway.family == prefix.family ? .via(gateway, port: own) : nil }
-      return .connected(port: own)
+      // Its packets must not follow a wider route.
+      if first.isForeign { return .unreachable }
+      return first.gateway.map { .via($0, port: own) } ?? .connected(port: own)
     case .local, .anycast: return isWellKnown || Martian.isSource(prefix.address) ? nil : .local(port: own)
     case .broadcast: return own.map { .broadcast(port: $0) }
     case .multicast: return nil
@@ -115,5 +123,22 @@ struct KernelRoute: Equatable {
   private var isWellKnown: Bool {
     guard case .v6(let address) = prefix.address else { return false }
     return prefix.length >= 8 && (Martian.isLinkLocal(address) || address.high >> 56 == 0xff)
+  }
+}
+
+extension KernelRoute.NextHop {
+  /// An attribute that says by which gateway, of the route or of one of several next hops.
+  mutating func take(_ attribute: NetlinkAttribute) {
+    switch attribute.type {
+    case Int(RTA_GATEWAY.rawValue): gateway = IPAddress(bytes: attribute.value)
+    case Int(RTA_VIA.rawValue):
+      // `struct rtvia`: the family in 16 bits, then the address. IPv4 by IPv6 (RFC 5549).
+      let via = NetlinkBytes(bytes: attribute.value)
+      let address = IPAddress(bytes: via.slice(from: 2))
+      gateway = address?.family.rawValue == via.load(0, as: UInt8.self) ? address : nil
+      isForeign = gateway == nil
+    case Int(RTA_ENCAP.rawValue): isForeign = true
+    default: break
+    }
   }
 }

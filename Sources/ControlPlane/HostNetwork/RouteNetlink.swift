@@ -132,13 +132,24 @@ final class RouteNetlink {
     throw .system(what: "reading the kernel's tables", code: EBUSY)
   }
 
+  /// Asks for everything of a kind: its fixed part with AF_UNSPEC and zeros. What is longer the kernel takes for attributes.
+  static func dumpRequest(_ type: Int, sequence: UInt32) -> NetlinkRequest {
+    var request = NetlinkRequest(type: type, flags: NLM_F_DUMP, sequence: sequence)
+    let length =
+      switch type {
+      case Int(RTM_GETLINK): MemoryLayout<ifinfomsg>.size
+      case Int(RTM_GETADDR): MemoryLayout<ifaddrmsg>.size
+      case Int(RTM_GETNEIGH): MemoryLayout<ndmsg>.size
+      default: MemoryLayout<rtmsg>.size
+      }
+    for _ in 0..<length { request.append(UInt8(0)) }
+    return request
+  }
+
   /// Nil: the table changed meanwhile and the answer may have holes.
   private func dumpOnce(_ type: Int) throws(HostNetworkError) -> [RouteNotice]? {
     sequence &+= 1
-    var request = NetlinkRequest(type: type, flags: NLM_F_DUMP, sequence: sequence)
-    // A struct ifinfomsg is the longest of the fixed parts; AF_UNSPEC and zeros ask for all.
-    for _ in 0..<4 { request.append(UInt32(0)) }
-    try send(request, "reading the kernel's tables")
+    try send(Self.dumpRequest(type, sequence: sequence), "reading the kernel's tables")
     var notices: [RouteNotice] = []
     var isInterrupted = false
     while true {

@@ -208,7 +208,7 @@ public final class HostPath: @unchecked Sendable {
     case .waitsForSPI: return keepEarly(mbuf, spi: note.policy)
     default: break
     }
-    let address = IPAddress(note.version == 4 ? .v4 : .v6, high: note.nextHopHigh, low: note.nextHopLow)
+    let address = note.nextHop
     let key = NeighborQueue.Key(port: note.port, address: address)
     let result = queue.add(mbuf, for: key, now: Self.seconds())
     if let dropped = result.dropped {

@@ -11,19 +11,21 @@ enum Classifier {
   static func classify(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_flow_entry> {
     let entry = w.pointee.flows.insert(
       &packet.pointee.key, hash: packet.pointee.hash, generation: w.pointee.generation, policy: nil)
-    let hasOneSA = packet.pointee.origin == .tunnel && packet.pointee.depth == 1
+    let flow = Flow(packet)
+    let hasOneSA = flow.origin == .tunnel && packet.pointee.depth == 1
     entry.pointee.sa_serial = hasOneSA ? packet.pointee.sa.unsafelyUnwrapped.pointee.serial : 0
     entry.pointee.adjacency = w.adjacencyIndex(of: packet)
     let adjacency = w.pointee.adjacencies.adjacency(at: entry.pointee.adjacency)
-    if packet.pointee.isFragment, packet.pointee.origin != .host, adjacency.pointee.kind == .local {
+    if flow.isFragment, flow.origin != .host, adjacency.pointee.kind == .local {
       // Looked up whole. Here even those of protocols without ports are put together, as a policy may ask for ports that
       // this piece's protocol, an extension header, stands before.
-      if let reason = refusesSource(w, packet, adjacency) { set(entry, .drop, reason) } else { set(entry, .join) }
+      if let reason = refusesMartian(flow, adjacency) { set(entry, .drop, reason) } else { set(entry, .join) }
       return entry
     }
     let outcome =
-      refusesSource(w, packet, adjacency) ?? refusesPiece(w, packet, adjacency)
-      ?? refusesInbound(w, packet, entry, adjacency) ?? direct(w, packet, entry, adjacency)
+      refusesMartian(flow, adjacency) ?? refusesPiece(w, flow, adjacency)
+      ?? refusesInbound(w, packet, flow, entry, adjacency) ?? refusesSource(w, flow, adjacency)
+      ?? direct(w, flow, entry, adjacency)
     if let outcome { set(entry, .drop, outcome) }
     return entry
   }
@@ -36,14 +38,12 @@ enum Classifier {
   }
 
   /// RFC 1812 5.3.7; the kernel's own packets are its own affair.
-  private static func refusesSource(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>
-  ) -> DropReason? {
-    guard packet.pointee.origin != .host else { return nil }
-    let key = packet.pointee.key
+  private static func refusesMartian(_ flow: Flow, _ adjacency: UnsafePointer<Adjacency>) -> DropReason? {
+    guard flow.origin != .host else { return nil }
+    let key = flow.key
     let kind = adjacency.pointee.kind
     let isOwn = kind == .local || kind == .multicast || kind == .broadcast
-    if packet.pointee.version == 4 {
+    if !flow.isIPv6 {
       let source = UInt32(truncatingIfNeeded: key.source_low)
       // DHCP and the like speak from 0.0.0.0 to the gateway itself.
       if Martian.isSource(v4: source), !(source == 0 && isOwn) { return .martianSource }
@@ -62,26 +62,25 @@ enum Classifier {
   /// What has ports and does not show them, where the configuration refuses all of that (RFC 4301 7): fragments, and
   /// packets too short to hold them. What the gateway's own kernel cut is put together.
   private static func refusesPiece(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>
+    _ w: WorkerPointer, _ flow: Flow, _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    guard adjacency.pointee.kind != .local, PortlessPacket.isWithoutPorts(packet.pointee.key),
-      w.portlessFragments == .drop, !(packet.pointee.isFragment && packet.pointee.origin == .host)
+    guard adjacency.pointee.kind != .local, PortlessPacket.isWithoutPorts(flow.key), w.portlessFragments == .drop,
+      !(flow.isFragment && flow.origin == .host)
     else { return nil }
     return .fragmentWithoutPorts
   }
 
   /// The SPD "in": packets in clear that should have been protected, and packets from a tunnel that is not theirs.
   private static func refusesInbound(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ entry: UnsafeMutablePointer<gw_flow_entry>,
+    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    guard packet.pointee.origin != .host, !isExempt(packet, adjacency) else { return nil }
-    var key = packet.pointee.key
-    key.direction = UInt8(GW_IN.rawValue)
+    guard flow.origin != .host, !isExempt(flow, adjacency) else { return nil }
+    var key = flow.key(GW_IN)
     let policy = w.pointee.spd.lookup(&key)
     entry.pointee.policy = policy
     if PortlessPacket.isRefused(w, key, policy) { return .fragmentWithoutPorts }
-    if packet.pointee.origin == .tunnel { return refusesTunnel(w, packet, policy, key) }
+    if flow.origin == .tunnel { return refusesTunnel(w, packet, policy, key) }
     return policy.flatMap { refusesClear(w, packet, $0) }
   }
 
@@ -125,64 +124,67 @@ enum Classifier {
 
   /// Key management and neighbour discovery of the gateway itself go in clear whatever the policies say: a key daemon
   /// cannot protect the messages that make its keys, and ND runs below IP security (RFC 4301 4.4.1, RFC 3971).
-  private static func isExempt(_ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>) -> Bool {
-    guard packet.pointee.origin != .tunnel else { return false }
-    let key = packet.pointee.key
-    let isOwn = packet.pointee.origin == .host || adjacency.pointee.kind == .local
-    if isOwn && key.ip_protocol == IPProtocol.udp && key.opaque_ports == 0 {
-      let port = packet.pointee.origin == .host ? key.source_port : key.destination_port
+  private static func isExempt(_ flow: Flow, _ adjacency: UnsafePointer<Adjacency>) -> Bool {
+    guard flow.origin != .tunnel else { return false }
+    let key = flow.key
+    let isOwn = flow.origin == .host || adjacency.pointee.kind == .local
+    if isOwn && key.ip_protocol == IPProtocol.udp && !flow.hidesPorts {
+      let port = flow.origin == .host ? key.source_port : key.destination_port
       if port == 500 || port == 4500 { return true }
     }
-    return key.ip_protocol == IPProtocol.icmpv6 && key.opaque_ports == 0 && (133...137).contains(key.source_port)
-      && packet.pointee.version == 6
+    return isNeighborDiscovery(flow)
+  }
+
+  private static func isNeighborDiscovery(_ flow: Flow) -> Bool {
+    flow.key.ip_protocol == IPProtocol.icmpv6 && !flow.hidesPorts && (133...137).contains(flow.key.source_port)
+      && flow.isIPv6
+  }
+
+  /// RFC 1812 5.3.8, behind the SPD "in", which says more of what it refuses. Neighbour discovery makes the routes, and
+  /// tells of an address that another has too (RFC 4862 5.4.4).
+  private static func refusesSource(
+    _ w: WorkerPointer, _ flow: Flow, _ adjacency: UnsafePointer<Adjacency>
+  ) -> DropReason? {
+    let kind = adjacency.pointee.kind
+    let isOwnDiscovery = isNeighborDiscovery(flow) && (kind == .local || kind == .multicast)
+    return flow.origin == .clear && !isOwnDiscovery ? SourceCheck.refuses(w, flow, adjacency) : nil
   }
 
   /// Where the packet goes; a reason if nowhere.
   private static func direct(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ entry: UnsafeMutablePointer<gw_flow_entry>,
+    _ w: WorkerPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
+    // What the kernel sends has its policy too where it goes to a group or to another station on the link.
+    if flow.origin == .host { return toNetwork(w, flow, entry, adjacency) }
     switch adjacency.pointee.kind {
-    case .local, .multicast:
-      return toHost(w, packet, entry, adjacency)
+    case .local, .multicast: return toHost(flow, entry)
     case .broadcast:
-      if packet.pointee.origin == .host {
-        set(entry, .exception)
-        return nil
-      }
-      return adjacency.pointee.port == Adjacency.anyPort || adjacency.pointee.port == packet.pointee.port
-        ? toHost(w, packet, entry, adjacency) : .broadcast
-    default: return toNetwork(w, packet, entry, adjacency)
+      let isHere = adjacency.pointee.port == Adjacency.anyPort || adjacency.pointee.port == flow.port
+      return isHere ? toHost(flow, entry) : .broadcast
+    default: return toNetwork(w, flow, entry, adjacency)
     }
   }
 
-  private static func toHost(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ entry: UnsafeMutablePointer<gw_flow_entry>,
-    _ adjacency: UnsafePointer<Adjacency>
-  ) -> DropReason? {
-    if packet.pointee.origin == .host {
-      // What the kernel sends to a group or to another of its own addresses leaves as it framed it.
-      set(entry, .exception)
+  private static func toHost(_ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>) -> DropReason? {
+    switch flow.key.ip_protocol {
+    // With an SA it would not be here; pieces of it that are for a group are put together by nobody.
+    case IPProtocol.esp, IPProtocol.ah, IPProtocol.ipcomp: return .noSA
+    default:
+      set(entry, .host)
       return nil
     }
-    let isPlainIPsec =
-      packet.pointee.ipProtocol == IPProtocol.esp || packet.pointee.ipProtocol == IPProtocol.ah
-      || packet.pointee.ipProtocol == IPProtocol.ipcomp
-    if isPlainIPsec && !packet.pointee.isFragment { return .noSA }
-    set(entry, .host)
-    return nil
   }
 
   /// The SPD "out", with its table of outcomes; then the next hop.
   private static func toNetwork(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ entry: UnsafeMutablePointer<gw_flow_entry>,
+    _ w: WorkerPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    var key = packet.pointee.key
-    key.direction = UInt8(GW_OUT.rawValue)
-    if !isExempt(packet, adjacency) {
+    var key = flow.key(GW_OUT)
+    if !isExempt(flow, adjacency) {
       let policy = w.pointee.spd.lookup(&key)
-      if PortlessPacket.isJoined(w, key, packet.pointee.origin, policy) {
+      if PortlessPacket.isJoined(w, key, flow.origin, policy) {
         set(entry, .join)
         return nil
       }

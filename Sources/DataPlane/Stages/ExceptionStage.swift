@@ -74,7 +74,8 @@ enum ExceptionStage {
         isSealed: packet.pointee.policy != nil && packet.pointee.sa != nil, port: adjacency.pointee.port, policy: 0,
         nextHopHigh: isGlean ? destination.high : adjacency.pointee.nextHopHigh,
         nextHopLow: isGlean ? destination.low : adjacency.pointee.nextHopLow,
-        destinationHigh: destination.high, destinationLow: destination.low))
+        destinationHigh: destination.high, destinationLow: destination.low,
+        nextHopIsIPv6: isGlean ? packet.pointee.version == 6 : adjacency.pointee.nextHop?.family == .v6))
     var element: Mbuf? = mbuf
     if cdpdk_ring_enqueue(ring, &element, 1) != 1 { w.drop(packet, .neighborQueueFull) }
   }

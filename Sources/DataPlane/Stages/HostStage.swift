@@ -82,8 +82,8 @@ enum HostStage {
     packet.pointee.length = Int32(truncatingIfNeeded: Int(mbuf.pointee.data_len) &- 14)
     packet.pointee.adjacency = 0
     guard type == 0x0800 || type == 0x86dd else {
-      // ARP and the like are below IP and leave as they are.
-      TransmitStage.enqueue(w, mbuf, port: port)
+      // ARP is below IP and leaves as it is; in other frames (VLAN, PPPoE) may be IP that no policy sees.
+      if type == 0x0806 { TransmitStage.enqueue(w, mbuf, port: port) } else { w.drop(packet, .hostEtherType) }
       return
     }
     let reason = type == 0x0800 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)

@@ -133,6 +133,8 @@ enum InboundStage {
     return sa
   }
 
+  /// IPsec for the gateway ends here (RFC 4301 5.2): the flow cache is told nothing, for what is known goes by the SPI,
+  /// which is not in the key. IP in IP without an SA may be the kernel's, and what is in transit is like any other packet.
   @inline(never)
   private static func withoutSA(_ w: WorkerPointer, _ packet: PacketPointer, _ header: UnsafeMutableRawPointer) {
     // Which was right, and so is again: for the key.
@@ -140,7 +142,16 @@ enum InboundStage {
     if isOwn(w, packet, spi: spi(packet, header), saProtocol: packet.pointee.ipProtocol) {
       return w.drop(packet, .noSA)
     }
-    if !EarlyESP.waits(w, packet, header) { w.enqueueForPolicy(packet) }
+    if EarlyESP.waits(w, packet, header) { return }
+    if isIPInIP(packet) || w.adjacency(of: packet).pointee.kind != .local {
+      w.enqueueForPolicy(packet)
+    } else {
+      w.drop(packet, .noSA)
+    }
+  }
+
+  private static func isIPInIP(_ packet: PacketPointer) -> Bool {
+    packet.pointee.ipProtocol == IPProtocol.ipip || packet.pointee.ipProtocol == IPProtocol.ipv6
   }
 
   /// The ESP, AH or IPComp header; nil when the packet went elsewhere.
@@ -154,14 +165,20 @@ enum InboundStage {
     }
     if packet.pointee.ipProtocol == IPProtocol.udp { return encapsulated(w, packet, available: available) }
     guard available >= 8 else {
-      if packet.pointee.ipProtocol == IPProtocol.ipip || packet.pointee.ipProtocol == IPProtocol.ipv6 {
-        w.enqueueForPolicy(packet)
-      } else {
-        w.drop(packet, .espTooShort)
-      }
+      tooShort(w, packet)
       return nil
     }
     return packet.pointee.ip + offset
+  }
+
+  /// For the headers of IPsec. Of packets in transit that is nobody's business here.
+  @inline(never)
+  private static func tooShort(_ w: WorkerPointer, _ packet: PacketPointer) {
+    if isIPInIP(packet) || w.adjacency(of: packet).pointee.kind != .local {
+      w.enqueueForPolicy(packet)
+    } else {
+      w.drop(packet, .espTooShort)
+    }
   }
 
   /// UDP to port 4500 (RFC 3948 2): a keepalive, IKE behind the non-ESP marker, or ESP.

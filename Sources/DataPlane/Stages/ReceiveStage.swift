@@ -4,12 +4,13 @@ import DPDK
 import IPsec
 import Wire
 
-/// Frames in, sorted: IPsec for this gateway to `inbound`, other IP to `policy`, the rest to the host or nowhere.
+/// Frames in, sorted: IPsec for this gateway to `inbound`, other IP to `policy`, ARP to the host, the rest nowhere.
 enum ReceiveStage {
   // Computed: a stored one would be set up lazily, behind a check for each packet.
   private static var ipv4Type: UInt16 { UInt16(0x0800).bigEndian }
   private static var ipv6Type: UInt16 { UInt16(0x86dd).bigEndian }
   private static var arpType: UInt16 { UInt16(0x0806).bigEndian }
+  private static var vlanType: UInt16 { UInt16(0x8100).bigEndian }
 
   /// The first `count` buffers of `received`, all of one port.
   @inline(never)
@@ -85,32 +86,16 @@ enum ReceiveStage {
   /// All but the usual packet.
   @inline(never)
   private static func other(_ w: WorkerPointer, _ packet: PacketPointer, isForPort: Bool, type: UInt16) {
-    if !isForPort {
-      otherDestination(w, packet, type: type)
-    } else if type == ipv4Type || type == ipv6Type {
-      otherIP(w, packet, isIPv6: type == ipv6Type)
-    } else {
-      otherType(w, packet, type: type)
-    }
-  }
-
-  /// Group and broadcast frames are the host's; frames for other stations are nobody's.
-  @inline(never)
-  private static func otherDestination(_ w: WorkerPointer, _ packet: PacketPointer, type: UInt16) {
-    guard packet.pointee.mbuf.data.load(as: UInt8.self) & 1 == 1 else {
+    let type = type == vlanType ? untag(packet) : type
+    guard isForPort || packet.pointee.mbuf.data.load(as: UInt8.self) & 1 == 1 else {
       w.drop(packet, .notForUs)
       return
     }
-    guard type == arpType || type == ipv4Type || type == ipv6Type else {
-      w.drop(packet, .unknownEtherType)
+    if type == ipv4Type || type == ipv6Type {
+      ip(w, packet, isIPv6: type == ipv6Type, isForPort: isForPort)
       return
     }
-    HostStage.deliver(w, packet)
-  }
-
-  @inline(never)
-  private static func otherType(_ w: WorkerPointer, _ packet: PacketPointer, type: UInt16) {
-    w.pointee.ports[Int(packet.pointee.port)].count(.other, 1)
+    if isForPort { w.pointee.ports[Int(packet.pointee.port)].count(.other, 1) }
     if type == arpType {
       HostStage.deliver(w, packet)
     } else {
@@ -118,15 +103,39 @@ enum ReceiveStage {
     }
   }
 
+  /// A tag of VLAN 0 says a priority and no VLAN (IEEE 802.1Q 6.9): it is taken out. Returns the type then, and that of the
+  /// tag if it names a VLAN.
+  private static func untag(_ packet: PacketPointer) -> UInt16 {
+    let frame = packet.pointee.mbuf.data
+    guard packet.pointee.length >= 4, UnsafeRawPointer(frame).big16(at: 14) & 0x0fff == 0 else { return vlanType }
+    (frame + 4).copyMemory(from: frame, byteCount: 12)
+    packet.pointee.mbuf.trimFront(4)
+    packet.pointee.ip += 4
+    packet.pointee.length &-= 4
+    return frame.loadUnaligned(fromByteOffset: 16, as: UInt16.self)
+  }
+
   @inline(__always)
-  private static func otherIP(_ w: WorkerPointer, _ packet: PacketPointer, isIPv6: Bool) {
+  private static func ip(_ w: WorkerPointer, _ packet: PacketPointer, isIPv6: Bool, isForPort: Bool) {
     if let reason = isIPv6 ? IPParser.ipv6(packet) : IPParser.ipv4(packet) {
       w.drop(packet, reason)
+      return
+    }
+    guard isForPort || isForGroup(w, packet) else {
+      w.drop(packet, .groupFrame)
       return
     }
     // Cut off the link's padding: what follows works on the IP packet alone.
     packet.pointee.mbuf.setLength(Int(packet.pointee.length) &+ 14)
     w.sort(packet)
+  }
+
+  /// What came by a frame to a group or to all must be for a group or for all itself, or it would reach by one frame hosts
+  /// that nobody sent it to (RFC 1122 3.3.6). It has its policy like any other packet.
+  @inline(never)
+  private static func isForGroup(_ w: WorkerPointer, _ packet: PacketPointer) -> Bool {
+    let kind = w.adjacency(of: packet).pointee.kind
+    return kind == .multicast || kind == .broadcast
   }
 }
 

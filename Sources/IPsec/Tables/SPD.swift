@@ -14,6 +14,8 @@ public final class SPD {
   private let shadows4: [SPDShadows<UInt32>]
   private let shadows6: [SPDShadows<UInt128>]
   private let allShadows6: [SPDShadows<UInt128>]
+  private let protectedSources4: SPDProtectedSources<UInt32>
+  private let protectedSources6: SPDProtectedSources<UInt128>
   public private(set) var count = 0
   /// While a batch is open, changes are published but the generation waits.
   private var batchDepth = 0
@@ -37,6 +39,8 @@ public final class SPD {
     shadows4 = [0, 2].map { SPDShadows(view(ports + $0), hidden: .ports) }
     shadows6 = [1, 3].map { SPDShadows(view(ports + $0), hidden: .ports) }
     allShadows6 = [1, 3].map { SPDShadows(view(all + $0), hidden: .all) }
+    protectedSources4 = SPDProtectedSources(view: root + 2 * SPDReader.viewBytes, reclaimer: reclaimer)
+    protectedSources6 = SPDProtectedSources(view: root + 3 * SPDReader.viewBytes, reclaimer: reclaimer)
   }
 
   /// No reader may be left.
@@ -50,16 +54,18 @@ public final class SPD {
     let shadows =
       shadows4.reduce(0) { $0 + $1.footprint } + (shadows6 + allShadows6).reduce(0) { $0 + $1.footprint }
     return SPDReader.generationOffset + 64 + views4.reduce(0) { $0 + $1.footprint }
-      + views6.reduce(0) { $0 + $1.footprint } + shadows
+      + views6.reduce(0) { $0 + $1.footprint } + shadows + protectedSources4.footprint + protectedSources6.footprint
   }
 
   public func insert(_ policy: UnsafeMutablePointer<gw_policy>) {
     let direction = Int(policy.pointee.direction & 1)
     if policy.pointee.family == 10 {
       views6[direction].insert(policy)
+      protectedSources6.insert(policy)
       removed += [shadows6[direction], allShadows6[direction]].compactMap { $0.insert(policy) }
     } else {
       views4[direction].insert(policy)
+      protectedSources4.insert(policy)
       removed += [shadows4[direction]].compactMap { $0.insert(policy) }
     }
     count += 1
@@ -72,6 +78,7 @@ public final class SPD {
     let release =
       policy.pointee.family == 10 ? views6[direction].remove(policy) : views4[direction].remove(policy)
     guard let release else { return false }
+    if policy.pointee.family == 10 { protectedSources6.remove(policy) } else { protectedSources4.remove(policy) }
     removed.append {
       release()
       free()
@@ -103,6 +110,8 @@ public final class SPD {
     guard batchDepth == 0 else { return }
     for view in views4 { view.publish() }
     for view in views6 { view.publish() }
+    protectedSources4.publish()
+    protectedSources6.publish()
     for shadows in shadows4 { shadows.publish() }
     for shadows in shadows6 + allShadows6 { shadows.publish() }
     atomicField(root, SPDReader.generationOffset, as: UInt32.self).pointee.wrappingAdd(1, ordering: .releasing)

@@ -31,7 +31,8 @@ public struct SPDPrefetch {
   ) {
     let view = UnsafeMutableRawPointer(view)
     source = Self.chunk(view, Key(high: key.pointee.source_high, low: key.pointee.source_low))
-    destination = Self.chunk(view + 8, Key(high: key.pointee.destination_high, low: key.pointee.destination_low))
+    destination = Self.chunk(
+      view + SPDReader.destinationsOffset, Key(high: key.pointee.destination_high, low: key.pointee.destination_low))
   }
 
   @inlinable @inline(__always)

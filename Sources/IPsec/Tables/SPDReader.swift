@@ -23,6 +23,8 @@ public struct SPDReader: @unchecked Sendable {
 
   @inlinable static var viewBytes: Int { 64 }
   @inlinable static var viewsOfKind: Int { 4 }
+  @inlinable static var destinationsOffset: Int { 8 }
+  @inlinable static var protectedSourcesOffset: Int { 32 }
   @inlinable static var generationOffset: Int { 3 &* viewsOfKind &* viewBytes }
 
   /// Changes with every change of what `lookup` finds; read it before the look-up whose result is kept.
@@ -52,6 +54,20 @@ public struct SPDReader: @unchecked Sendable {
       found = Search<UInt32>.run(view, key, seed: seed)
     }
     return found?.pointee.rank ?? .max
+  }
+
+  /// Whether some outbound policy protects packets from this key's source, wherever they go.
+  public func protectsSource(_ key: UnsafePointer<gw_flow_key>) -> Bool {
+    key.pointee.family == 10 ? protectsSource(UInt128.self, key) : protectsSource(UInt32.self, key)
+  }
+
+  private func protectsSource<Key: PrefixKey>(_: Key.Type, _ key: UnsafePointer<gw_flow_key>) -> Bool {
+    let view = view(direction: UInt8(truncatingIfNeeded: GW_OUT.rawValue), family: key.pointee.family)
+    let order = PrefixOrderReader<Key>(root: UnsafeMutableRawPointer(view) + Self.protectedSourcesOffset)
+    let source = Key(high: key.pointee.source_high, low: key.pointee.source_low)
+    guard let place = order.floor(source, words: Key.bitWords) else { return false }
+    let lengths = SPDLengths<Key>.covering(place.words, common: place.address.common(source))
+    return lengths.low | lengths.high != 0
   }
 
   /// `kind`: 0 the policies, 1 and 2 their shadows.
@@ -243,7 +259,7 @@ public struct SPDReader: @unchecked Sendable {
     @inlinable @inline(__always)
     mutating func findDestinations() {
       knowsDestinations = true
-      let order = PrefixOrderReader<Key>(root: UnsafeMutableRawPointer(view) + 8)
+      let order = PrefixOrderReader<Key>(root: UnsafeMutableRawPointer(view) + SPDReader.destinationsOffset)
       guard let place = order.floor(destination, words: Key.bitWords) else { return }
       destinations = SPDLengths<Key>.covering(place.words, common: place.address.common(destination))
     }

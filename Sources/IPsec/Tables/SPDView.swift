@@ -10,7 +10,7 @@ final class SPDView<Key: PrefixKey> {
   private let view: UnsafeMutablePointer<gw_spd_view>
   private let reclaimer: any Reclaimer
   private let sources: SPDSources<Key>
-  private let destinations: SPDDestinations<Key>
+  private let destinations: SPDPrefixes<Key>
   private let priorities: SPDPriorities
   /// The cells of nodes with many.
   private let cells: HashIndex
@@ -30,7 +30,7 @@ final class SPDView<Key: PrefixKey> {
     self.reclaimer = reclaimer
     view = memory.bindMemory(to: gw_spd_view.self, capacity: 1)
     sources = SPDSources(root: memory, reclaimer: reclaimer)
-    destinations = SPDDestinations(root: memory + 8, reclaimer: reclaimer)
+    destinations = SPDPrefixes(root: memory + SPDReader.destinationsOffset, reclaimer: reclaimer)
     cells = HashIndex(seed: seed, reclaimer: reclaimer)
     priorities = SPDPriorities(lengths: Int(Key.bits) + 1)
     view.pointee.cells = UnsafeMutableRawPointer(cells.reader.root)

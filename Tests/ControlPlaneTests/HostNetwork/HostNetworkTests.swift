@@ -121,6 +121,7 @@ import Wire
       try bench.namespaces.ip("route add prohibit 10.4.0.0/16")
       try bench.namespaces.ip("route add unreachable 2001:db8:3::/48")
       try bench.namespaces.ip("route add 2001:db8:9::/48 via fe80::ff:fe00:2 dev wan")
+      try bench.namespaces.ip("route add 10.8.0.0/16 via inet6 fe80::ff:fe00:2 dev wan")
       try bench.namespaces.ip("route add default via 198.51.100.254")
       try bench.namespaces.ip("route add 10.66.0.0/16 dev lo")
       try bench.namespaces.ip("route add 10.77.0.0/16 via 198.51.100.2 table 77")
@@ -130,6 +131,12 @@ import Wire
       #expect(bench.lookup("10.4.0.1").kind == .prohibit)
       #expect(bench.lookup("2001:db8:3::1").kind == .unreachable)
       #expect(bench.lookup("2001:db8:9::1").nextHop == IPAddress("fe80::ff:fe00:2"))
+      #expect(bench.lookup("10.8.0.1").nextHop == IPAddress("fe80::ff:fe00:2"), "IPv4 by IPv6 (RFC 5549)")
+      try bench.namespaces.ip(
+        "route add 10.9.0.0/16 nexthop via inet6 fe80::ff:fe00:2 dev wan nexthop via 198.51.100.3 dev wan")
+      bench.settle("several, one IPv6") { bench.lookup("10.9.0.1").nextHop == IPAddress("fe80::ff:fe00:2") }
+      try bench.namespaces.ip("route del 10.9.0.0/16")
+      bench.settle("gone") { bench.lookup("10.9.0.1").nextHop == IPAddress("198.51.100.254") }
       #expect(bench.lookup("10.66.0.1").nextHop == IPAddress("198.51.100.254"), "not by an interface of the host")
       #expect(bench.lookup("10.77.0.1").nextHop == IPAddress("198.51.100.254"), "not by another table")
       try bench.namespaces.ip("route replace 10.2.0.0/16 via 198.51.100.3")

@@ -1,4 +1,5 @@
 import CLinux
+import Glibc
 import Routing
 import Testing
 import Wire
@@ -35,6 +36,64 @@ import Wire
       IPPrefix("10.1.0.0/16")!, .via(IPAddress("198.51.100.2")!, port: 3), source: .kernel, metric: 100)
     #expect(route.route { $0 == 7 ? 3 : nil } == wanted)
     #expect(route.route { _ in nil } == nil)
+  }
+
+  private func readRoute(_ attributes: (inout NetlinkRequest) -> Void) -> KernelRoute? {
+    let bytes = route { message in
+      for byte: UInt8 in [2, 16, 0, 0, 254, 3, 0, 1] { message.append(byte) }
+      message.append(UInt32(0))
+      message.attribute(Int(RTA_DST.rawValue), [10, 1, 0, 0])
+      attributes(&message)
+      message.attribute(Int(RTA_OIF.rawValue), 7)
+    }
+    guard case .route(let route, _, _) = notices(bytes).first else { return nil }
+    return route
+  }
+
+  /// What the gateway cannot do must not follow a wider route.
+  @Test func whatOnlyTheKernelCanDoIsUnreachable() throws {
+    let hop = [UInt8](repeating: 0, count: 15) + [9]
+    let by6 = try #require(readRoute { $0.attribute(Int(RTA_VIA.rawValue), [10, 0] + hop) })
+    #expect(by6.route { _ in 3 }?.target == .via(IPAddress("::9")!, port: 3) && !by6.isForeign { _ in 3 })
+    let foreign = [
+      try #require(readRoute { $0.attribute(Int(RTA_ENCAP.rawValue), [8, 0, 1, 0, 0, 1, 0, 0]) }),
+      try #require(readRoute { $0.attribute(Int(RTA_VIA.rawValue), [28, 0, 1, 2]) }),
+      try #require(readRoute { $0.attribute(Int(RTA_VIA.rawValue), [2, 0] + hop) }),
+      try #require(
+        readRoute {
+          $0.attribute(Int(RTA_MULTIPATH.rawValue), [16, 0, 0, 0, 7, 0, 0, 0, 8, 0, 22, 0, 1, 2, 3, 4])
+        }),
+    ]
+    for route in foreign {
+      #expect(route.route { _ in 3 }?.target == .unreachable && route.isForeign { _ in 3 })
+      #expect(route.route { _ in nil } == nil && !route.isForeign { _ in nil }, "by another interface")
+    }
+  }
+
+  /// The kernel itself says whether a question is longer than it should be, where it is asked to be strict.
+  @Test func questionsHaveNothingLeftOver() throws {
+    let socket = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue), NETLINK_ROUTE)
+    defer { close(socket) }
+    var yes: Int32 = 1
+    try #require(setsockopt(socket, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &yes, 4) == 0)
+    for type in [RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH, RTM_GETROUTE] {
+      let request = RouteNetlink.dumpRequest(Int(type), sequence: 1).bytes
+      #expect(send(socket, request, request.count, 0) == request.count)
+      var answer = [UInt8](repeating: 0, count: 1 << 16)
+      var last: UInt16 = 0
+      var code: Int32 = 0
+      while last != NLMSG_DONE, last != NLMSG_ERROR {
+        let count = recv(socket, &answer, answer.count, 0)
+        try #require(count > 0)
+        answer.withUnsafeBytes {
+          for message in NetlinkMessages(UnsafeRawBufferPointer(rebasing: $0[..<count])) {
+            last = message.type
+            if last == NLMSG_ERROR { code = NetlinkBytes(bytes: message.payload).load(0, as: Int32.self) }
+          }
+        }
+      }
+      #expect(code == 0, "\(type)")
+    }
   }
 
   /// Every cut and every changed byte of good messages, and noise.

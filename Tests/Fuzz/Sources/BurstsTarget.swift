@@ -92,7 +92,7 @@ enum BurstsTarget: FuzzTarget {
   }
 
   private static func packet(_ kind: Kind, _ size: Int, _ bytes: [UInt8]) -> [UInt8]? {
-    let (wan, outside, inside) = (Pair.wan4, "203.0.113.7", Pair.host4.1)
+    let (wan, outside, inside) = (Pair.wan4, Pair.wan4.0, Pair.host4.1)
     let payload = bytes + [UInt8](repeating: 0x5a, count: max(0, size - bytes.count))
     func udp(_ from: String, _ to: String, dontFragment: Bool = false, hops: UInt8 = 64) -> [UInt8] {
       var packet = Packets.udp(from: from, to: to, payload: payload, dontFragment: dontFragment)

@@ -1,9 +1,9 @@
 import CLayout
 import Synchronization
 
-/// The destination prefixes in use of one view: for each address at which one begins, the lengths of those that cover
-/// it. Control thread only.
-final class SPDDestinations<Key: PrefixKey> {
+/// Prefixes in use of one view, of destinations or of sources: for each address at which one begins, the lengths of those
+/// that cover it. Control thread only.
+final class SPDPrefixes<Key: PrefixKey> {
   let order: PrefixOrder<Key>
   /// Policies of each prefix.
   private var uses: [PrefixName<Key>: UInt32] = [:]
@@ -27,6 +27,8 @@ final class SPDDestinations<Key: PrefixKey> {
   func remove(_ prefix: PrefixName<Key>) {
     guard let standing = uses[prefix] else { return }
     uses[prefix] = standing == 1 ? nil : standing - 1
+    // The memory of a table that is empty is not kept.
+    if uses.isEmpty { uses = [:] }
     guard standing == 1 else { return }
     let bit = Key.bit(ofLength: prefix.length)
     order.forEach(prefix.address, prefix.last) { _, words in
