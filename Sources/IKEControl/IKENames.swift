@@ -11,7 +11,7 @@ public struct IKERefusal: Error, Sendable, Hashable, Codable {
 }
 
 /// Rules that hang on one IKE SA, in order. Where they differ in what belongs to the IKE SA, the last counts, as in
-/// isakmpd, whose sections they would overwrite.
+/// isakmpd, whose sections they would overwrite; but the transforms of all are proposed.
 struct IKEPeer {
   var name: String
   var connections: [IKEConnection]

@@ -45,6 +45,11 @@ public struct IPPrefix: Hashable, Comparable, Sendable, LosslessStringConvertibl
 
   @inlinable public func contains(_ other: IPPrefix) -> Bool { other.length >= length && contains(other.address) }
 
+  /// What is of both: one of the two, or (nil) nothing.
+  @inlinable public func intersection(_ other: IPPrefix) -> IPPrefix? {
+    contains(other) ? other : other.contains(self) ? self : nil
+  }
+
   /// By address, then the shorter prefix first.
   @inlinable public static func < (a: Self, b: Self) -> Bool { (a.address, a.length) < (b.address, b.length) }
 }

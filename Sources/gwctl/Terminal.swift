@@ -1,6 +1,7 @@
 import Foundation
 
-/// Where a tool writes. Standard output is buffered by stdio, standard error is not, as in C.
+/// Where a tool writes. Standard output is buffered by stdio, standard error is not, as in C; but what was written before
+/// an error stands before it.
 struct Terminal {
   /// Text as it is.
   var write: (String) -> Void
@@ -12,7 +13,10 @@ struct Terminal {
   static var standard: Terminal {
     Terminal(
       write: { print($0, terminator: "") },
-      error: { FileHandle.standardError.write(Data(($0 + "\n").utf8)) },
+      error: {
+        fflush(nil)
+        FileHandle.standardError.write(Data(($0 + "\n").utf8))
+      },
       flush: { fflush(nil) })
   }
 }

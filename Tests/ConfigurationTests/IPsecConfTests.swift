@@ -25,6 +25,15 @@ import Wire
   static let key16 = "0x" + String(repeating: "e", count: 32)
   static let key32 = "0x" + String(repeating: "a", count: 64)
 
+  @Test(arguments: [
+    ("flow from 10.1.0.0/16 to 192.0.2.2\r\n", 1), ("\r\n", 1), ("a = \"x\"\r\nflow from $a to 10.0.0.1\r\n", 1),
+    ("# comment\r\nflow from 10.1.0.0/16 \\\r\n to 192.0.2.2\n", 2),
+  ])
+  func carriageReturnsAreNamed(_ text: String, _ line: Int) {
+    let refusal = Self.refusal(text)
+    #expect(refusal.first?.hasPrefix("stdin: \(line): syntax error: a carriage return (CR)") == true, "\(refusal)")
+  }
+
   // MARK: Values
 
   @Test func aFlowIsTwoPolicies() throws {

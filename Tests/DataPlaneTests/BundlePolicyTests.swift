@@ -55,6 +55,45 @@ extension DataPlaneTests {
       #expect(pair.b.receive(sealed).drops == [.tunnelPolicy: 1])
     }
 
+    /// SAs with selectors of their own share a policy; what none of them carries waits for one.
+    @Test func packetsHaveTheSAThatMayCarryThem() throws {
+      let pair = try Pair()
+      let hosts = ["10.2.0.9", "10.2.0.10", "10.2.0.11"]
+      func sa(_ spi: UInt32, _ host: String) -> SAParameters {
+        var sa = Pair.sa(.esp, .tunnel, .v4, spi: spi, transform: .esp(.aesGCM16), requestID: 1)
+        sa.selector = Selector(source: IPPrefix(Pair.lan4.0)!, destination: IPPrefix(host)!)
+        sa.transform.encryptionKey = CryptoTransform.pattern(20, Int(spi))
+        return sa
+      }
+      func spis() -> [UInt32] {
+        let packets = hosts.map { Packets.udp(from: Pair.host4.0, to: $0, payload: [1, 2, 3]) }
+        return pair.a.receive(packets).sent.map { $0[20..<24].reduce(0) { $0 << 8 | UInt32($1) } }
+      }
+      try pair.add([sa(0x1000, hosts[0])], for: Pair.subnets(.v4))
+      #expect(spis() == [0x1000])
+      try pair.a.security.add(sa(0x2000, hosts[1]), origin: 0)
+      #expect(spis() == [0x1000, 0x2000])
+      try pair.a.security.add(sa(0x3000, hosts[0]), origin: 0)
+      #expect(spis() == [0x3000, 0x2000])
+      try pair.a.security.delete(sa(0x2000, hosts[1]).identifier, origin: 0)
+      #expect(spis() == [0x3000])
+    }
+
+    /// A tunnel of an XFRM interface, or of marked packets, for everything: other packets go on as if it were not there.
+    @Test(arguments: [true, false]) func policiesOfInterfacesAndMarksHaveNoPackets(_ byInterface: Bool) throws {
+      let pair = try Pair()
+      let packet = Self.packet()
+      for direction in [PolicyDirection.out, .in, .forward] {
+        var policy = PolicyParameters(
+          direction: direction, selector: Selector(source: .any(.v4), destination: .any(.v4)),
+          templates: [SATemplate(source: Pair.ends(.v4).0, destination: Pair.ends(.v4).1)])
+        policy.priority = 1
+        if byInterface { policy.interfaceID = 5 } else { policy.mark = Mark(value: 5, mask: .max) }
+        _ = try pair.a.security.add(policy, replacing: false, origin: 0)
+      }
+      #expect(pair.a.receive([packet]).sent == [Packets.forwarded(packet, hops: 1)])
+    }
+
     @Test func stoppedLayersStopTheBundle() throws {
       let pair = try Pair()
       try pair.add(Self.layers(), for: Pair.subnets(.v4))

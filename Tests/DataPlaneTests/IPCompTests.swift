@@ -47,6 +47,31 @@ extension DataPlaneTests {
       #expect(pair.b.receive(sent).sent == [Packets.forwarded(packet, hops: 2)])
     }
 
+    /// One family in the other, as charon and pluto have it: IPComp makes the tunnel, ESP or AH protect that.
+    @Test(arguments: [AddressFamily.v4, .v6], [SAProtocol.ipcomp, .esp, .ipip])
+    func oneFamilyInTheOther(_ inner: AddressFamily, _ tunnel: SAProtocol) throws {
+      var generator = SeededGenerator()
+      let outer: AddressFamily = inner == .v4 ? .v6 : .v4
+      let pair = try Pair()
+      var first = Pair.sa(tunnel, .tunnel, outer, transform: .esp(.aesGCM16))
+      if tunnel == .ipip { first.selector = Pair.subnets(inner) }
+      let layers = [
+        first, Pair.sa(.esp, .transport, outer, spi: 0x2000, transform: .esp(.aesCBC, .hmacSHA256)),
+        Pair.sa(.ah, .transport, outer, spi: 0x3000, transform: .ah(.hmacSHA256)),
+      ]
+      try pair.add(layers, for: Pair.subnets(inner))
+      let hosts = Pair.hosts(inner)
+      let packets = [[UInt8](repeating: 0x41, count: 1000), generator.bytes(700)].map {
+        Packets.udp(from: hosts.0, to: hosts.1, payload: $0)
+      }
+      let sent = pair.a.receive(packets).sent
+      #expect(sent.count == 2 && sent.allSatisfy { $0[0] >> 4 == (outer == .v4 ? 4 : 6) })
+      #expect(sent.allSatisfy { $0[outer == .v4 ? 9 : 6] == 51 })
+      if tunnel == .ipcomp { #expect(sent[0].count < 250) }
+      let outcome = pair.b.receive(sent)
+      #expect(outcome.drops == [:] && outcome.sent == packets.map { Packets.forwarded($0, hops: 2) })
+    }
+
     @Test func wellKnownCPI() throws {
       let pair = try Self.pair(.transport, spi: UInt32(IPComp.deflateCPI))
       let packet = Packets.udp(from: Pair.wan4.0, to: Pair.wan4.1, payload: [UInt8](repeating: 0x41, count: 1000))

@@ -70,12 +70,13 @@ struct Pair {
       try a.security.add(sa, origin: 0)
       try b.security.add(sa, origin: 0)
     }
-    let templates = layers.map {
-      SATemplate(
-        saProtocol: $0.saProtocol, mode: $0.mode, source: $0.source, destination: $0.destination,
-        requestID: $0.requestID, isOptional: $0.saProtocol == .ipcomp)
-    }
     for (gateway, direction) in [(a, PolicyDirection.out), (b, .in)] {
+      let templates = layers.map {
+        SATemplate(
+          saProtocol: $0.saProtocol, mode: $0.mode, source: $0.source, destination: $0.destination,
+          requestID: $0.requestID,
+          isOptional: $0.saProtocol == .ipcomp && (direction == .in || $0.mode == .transport))
+      }
       var policy = PolicyParameters(direction: direction, selector: selector, templates: templates)
       policy.priority = 1000
       _ = try gateway.security.add(policy, replacing: false, origin: 0)

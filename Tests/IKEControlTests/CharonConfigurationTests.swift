@@ -93,6 +93,23 @@ import Testing
     #expect(configuration.refusals.first?.reason.hasPrefix(reason) == true, "\(configuration.refusals)")
   }
 
+  /// What rules of one peer ask for differs: the peer is offered all of it, in the rules' order, as by isakmpd.
+  @Test func transformsOfAllRulesAreProposed() throws {
+    let rules = try Rules.parse(
+      """
+      ike from 10.1.0.0/16 to 10.2.0.0/16 peer 192.0.2.2 main enc aes-256 auth hmac-sha2-256 group modp2048 psk x
+      ike from 10.1.0.0/16 to 10.3.0.0/16 peer 192.0.2.2 main enc aes-128-gcm group ecp256 psk x
+      ike from 10.1.0.0/16 to 10.4.0.0/16 peer 192.0.2.2 main enc aes-256 auth hmac-sha2-256 group modp2048 psk x
+      ike from 10.1.0.0/16 to 10.5.0.0/16 peer 192.0.2.2 main enc 3des psk x tag t
+
+      """)
+    let configuration = CharonConfiguration(rules)
+    let section = try #require(configuration.connections.first?.section)
+    #expect(section.list("proposals") == ["aes256-sha256-modp2048", "aes128gcm16-prfsha256-ecp256"])
+    #expect(configuration.connections.first?.children.count == 3)
+    #expect(configuration.refusals.map(\.connection) == ["from-10.1.0.0/16-to-10.5.0.0/16"])
+  }
+
   @Test func versionOne() throws {
     let rules = try Rules.parse("ike from 10.1.0.0/16 to 10.2.0.0/16 peer 192.0.2.2 aggressive psk x\n")
     let section = try #require(CharonConfiguration(rules, version: .v1).connections.first?.section)

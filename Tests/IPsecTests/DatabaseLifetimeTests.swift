@@ -1,4 +1,5 @@
 import CLayout
+import Glibc
 import SeededRandom
 import Testing
 import Wire
@@ -6,6 +7,17 @@ import Wire
 @testable import IPsec
 
 @Suite struct DatabaseLifetimeTests {
+  /// Whenever it is first asked for: the gateway's clock may have gone on by then and not been told.
+  @Test func whatWasAddedIsNotInTheFuture() throws {
+    let database = SecurityDatabase(engine: FakeEngine(), workers: 1, reclaimer: ImmediateReclaimer(), now: 1)
+    usleep(1_200_000)
+    try database.add(TestDatabase.sa(1000), origin: 0)
+    #expect(try #require(database.records().first).usage.added <= UInt64(time(nil)))
+    database.tick(now: 2)
+    try database.add(TestDatabase.sa(1001), origin: 0)
+    for record in database.records() { #expect(record.usage.added <= UInt64(time(nil))) }
+  }
+
   @Test func timeSinceAdd() throws {
     let test = TestDatabase()
     _ = try test.database.add(TestDatabase.flow(), replacing: false, origin: 0)

@@ -43,13 +43,147 @@ import Wire
     try add(1004) { $0.interfaceID = 9 }
     try add(1005) { $0.mark = Mark(value: 3, mask: 0xff) }
     try add(1006) {
-      $0.selector = Selector(source: IPPrefix("192.168.60.5")!, destination: IPPrefix("172.20.1.0/24")!)
+      $0.selector = Selector(source: IPPrefix("192.168.60.99")!, destination: IPPrefix("172.20.1.0/24")!)
     }
     try test.database.add(TestDatabase.sa(1007, requestID: 5, saProtocol: .ah), origin: 0)
     try test.database.add(TestDatabase.sa(1008, out: false, requestID: 5), origin: 0)
     #expect(test.outboundSPI() == 0)
     try add(1010) { $0.selector = TestDatabase.traffic }
     #expect(test.outboundSPI() == 1010)
+  }
+
+  /// Linux asks each SA for the packet: several of narrower selectors serve one policy, and what none of them has goes
+  /// without.
+  @Test func anSAWithItsOwnSelectorCarriesItsPart() throws {
+    let test = TestDatabase()
+    let database = test.database
+    let index = try database.add(TestDatabase.policy(templates: [TestDatabase.template()]), replacing: false, origin: 0)
+    func add(_ spi: UInt32, _ destination: String?) throws {
+      var sa = TestDatabase.sa(spi)
+      sa.selector = destination.map { Selector(source: TestDatabase.traffic.source, destination: IPPrefix($0)!) }
+      try database.add(sa, origin: 0)
+    }
+    func spi(_ destination: String) -> UInt32? { test.outboundSPI(TestDatabase.key("192.168.60.5", destination)) }
+    try add(1000, "172.20.1.0/25")
+    try add(1001, "172.20.1.128/26")
+    #expect([spi("172.20.1.7"), spi("172.20.1.130"), spi("172.20.1.200")] == [1000, 1001, 0])
+    // A rekey is a store and no more.
+    let generation = database.spd.generation
+    try add(1002, "172.20.1.0/25")
+    #expect(spi("172.20.1.7") == 1002 && database.spd.generation == generation)
+    // A packet that no SA may carry is asked for, one that has an SA is not.
+    database.tick(now: database.now + 1)
+    _ = test.takeEvents()
+    database.acquire(policyIndex: index, key: TestDatabase.key("192.168.60.5", "172.20.1.7"))
+    #expect(test.takeEvents().isEmpty)
+    database.acquire(policyIndex: index, key: TestDatabase.key("192.168.60.5", "172.20.1.200"))
+    #expect(test.takeEvents() == ["acquire 1"])
+    // One for everything, the newest, takes all; when it goes the others are there.
+    try add(1003, nil)
+    #expect([spi("172.20.1.7"), spi("172.20.1.130"), spi("172.20.1.200")] == [1003, 1003, 1003])
+    try database.delete(TestDatabase.id(1003), origin: 0)
+    #expect([spi("172.20.1.7"), spi("172.20.1.130"), spi("172.20.1.200")] == [1002, 1001, 0])
+    try database.delete(TestDatabase.id(1002), origin: 0)
+    #expect(spi("172.20.1.7") == 1000)
+    try database.delete(TestDatabase.id(1000), origin: 0)
+    #expect([spi("172.20.1.7"), spi("172.20.1.130")] == [0, 1001])
+    // Other policies rank before and behind all of a policy.
+    var deny = TestDatabase.policy(
+      Selector(source: TestDatabase.traffic.source, destination: IPPrefix("172.20.1.130")!), templates: [],
+      priority: 1001)
+    deny.type = .deny
+    _ = try database.add(deny, replacing: false, origin: 0)
+    #expect(spi("172.20.1.130") == 1001)
+    deny.priority = 999
+    _ = try database.add(deny, replacing: true, origin: 0)
+    #expect(spi("172.20.1.130") == 0)
+    try database.deletePolicy(index: index, origin: 0)
+    #expect(spi("172.20.1.131") == nil && database.spd.count == 1)
+  }
+
+  /// In a bundle the packet is what the first layer gets, for all of them.
+  @Test func aBundleOfSAsWithSelectors() throws {
+    let test = TestDatabase()
+    let templates = [TestDatabase.template(), TestDatabase.template(saProtocol: .ah, mode: .transport)]
+    _ = try test.database.add(TestDatabase.policy(templates: templates), replacing: false, origin: 0)
+    var sa = TestDatabase.sa(1000)
+    sa.selector = Selector(source: TestDatabase.traffic.source, destination: IPPrefix("172.20.1.0/25")!)
+    try test.database.add(sa, origin: 0)
+    #expect(test.outboundSPI() == 0)
+    try test.database.add(TestDatabase.sa(1001, saProtocol: .ah, mode: .transport), origin: 0)
+    #expect(test.outboundSPI() == 1000 && test.gwSA(1000)?.pointee.next == test.gwSA(1001, saProtocol: .ah))
+    #expect(test.outboundSPI(TestDatabase.key("192.168.60.5", "172.20.1.200")) == 0)
+  }
+
+  /// Linux takes the route's source; here it is the SA's.
+  @Test(arguments: [IPAddress.unspecified(.v4), TestDatabase.here])
+  func anUnspecifiedTunnelSourceIsAny(_ source: IPAddress) throws {
+    let test = TestDatabase()
+    var policy = TestDatabase.policy(
+      templates: [SATemplate(source: source, destination: TestDatabase.there, requestID: 5)])
+    (policy.local, policy.peer) = (source, TestDatabase.there)
+    _ = try test.database.add(policy, replacing: false, origin: 0)
+    try test.database.add(TestDatabase.sa(1000, requestID: 5), origin: 0)
+    #expect(test.outboundSPI() == 1000)
+  }
+
+  /// They are there for the daemon that made them, listed and with SAs; packets are not theirs, as packets have no mark
+  /// and come by no XFRM interface.
+  @Test func marksAndInterfacesSelectNoPackets() throws {
+    let test = TestDatabase()
+    let everything = Selector(source: .any(.v4), destination: .any(.v4))
+    try test.database.add(TestDatabase.sa(1000), origin: 0)
+    for (mark, interfaceID) in [(Mark(value: 5, mask: 0xff), 0), (nil, 7), (Mark(value: 5, mask: 0xff), 7)]
+      as [(Mark?, UInt32)]
+    {
+      for direction in [PolicyDirection.out, .in] {
+        var policy = TestDatabase.policy(everything, direction: direction, templates: [TestDatabase.template()])
+        (policy.mark, policy.interfaceID) = (mark, interfaceID)
+        let index = try test.database.add(policy, replacing: false, origin: 0)
+        #expect(test.database.policy(index: index)?.parameters == policy)
+        policy.priority = 3
+        #expect(try test.database.add(policy, replacing: true, origin: 0) == index)
+      }
+    }
+    var inbound = TestDatabase.key("172.20.1.7", "192.168.60.5", direction: 0)
+    #expect(test.outboundSPI() == nil && test.database.tables.spd.lookup(&inbound) == nil)
+    #expect(test.database.policyCount() == 6 && test.database.spd.count == 0)
+    // No mark is a mark of 0.
+    var unmarked = TestDatabase.policy(everything, templates: [TestDatabase.template()])
+    unmarked.mark = Mark(value: 0, mask: 0xff)
+    _ = try test.database.add(unmarked, replacing: false, origin: 0)
+    #expect(test.outboundSPI() == 1000)
+    test.database.flushPolicies(owner: nil, origin: 0)
+    test.reclaimer.pass()
+    #expect(test.database.policyCount() == 0 && test.outboundSPI() == nil)
+  }
+
+  @Test(arguments: [PolicyDirection.out, .in, .forward])
+  func anOptionalTunnelIsForInboundPolicies(_ direction: PolicyDirection) throws {
+    let test = TestDatabase()
+    let templates = [
+      TestDatabase.template(saProtocol: .ipcomp, optional: true), TestDatabase.template(mode: .transport),
+    ]
+    let policy = TestDatabase.policy(direction: direction, templates: templates)
+    guard direction == .out else {
+      _ = try test.database.add(policy, replacing: false, origin: 0)
+      return
+    }
+    #expect(throws: DatabaseError.invalid("a tunnel template of an outbound policy cannot be optional")) {
+      try test.database.add(policy, replacing: false, origin: 0)
+    }
+  }
+
+  @Test func aFlushOfNothingIsNotTold() throws {
+    let test = TestDatabase()
+    test.database.flushSAs(nil, owner: nil, origin: 0)
+    test.database.flushSAs(.esp, owner: nil, origin: 0)
+    test.database.flushPolicies(owner: nil, origin: 0)
+    #expect(test.takeEvents().isEmpty)
+    try test.database.add(TestDatabase.sa(1000), origin: 0)
+    test.database.flushSAs(.ah, owner: nil, origin: 0)
+    test.database.flushSAs(.esp, owner: nil, origin: 0)
+    #expect(test.takeEvents() == ["added 1000", "flushed"])
   }
 
   @Test func anSPIInTheTemplatePinsTheSA() throws {
@@ -229,7 +363,7 @@ import Wire
   @Test func bundleOfTemplates() throws {
     let test = TestDatabase()
     let templates = [
-      TestDatabase.template(requestID: 4, saProtocol: .ipcomp, optional: true),
+      TestDatabase.template(requestID: 4, saProtocol: .ipcomp),
       TestDatabase.template(requestID: 4, mode: .transport),
     ]
     _ = try test.database.add(TestDatabase.policy(templates: templates), replacing: false, origin: 0)

@@ -125,7 +125,7 @@ import Wire
     // One that is not.
     let other = try test.database.allocateSPI(template, in: 4096...4096, origin: 1)
     #expect(other == 4096)
-    #expect(throws: DatabaseError.full("no SPI from 4096 to 4096 is free")) {
+    #expect(throws: DatabaseError.full("SPI 4096 is in use")) {
       try test.database.allocateSPI(template, in: 4096...4096, origin: 1)
     }
     #expect(throws: DatabaseError.self) { try test.database.allocateSPI(template, in: 0...255, origin: 1) }

@@ -67,7 +67,7 @@ final class TestDatabase {
     database = SecurityDatabase(
       engine: engine, workers: 2, limits: limits, reclaimer: reclaimer, counters: counters, now: 1000)
     database.isOwnAddress = { $0 == Self.here }
-    database.wallClock = { [unowned database] in database.now + 1_000_000 }
+    database.epoch = 1_000_000
     _ = database.subscribe { [unowned self] in events.append(($0, $1)) }
   }
 

@@ -1,3 +1,4 @@
+import CLayout
 import Engines
 import Foundation
 @testable import IPsec
@@ -105,6 +106,55 @@ struct IPXfrmTests {
         "enc cbc(serpent) 0x00112233445566778899aabbccddeeff")
       #expect(result.status == 2, "\(result)")
       #expect(result.err.contains("Error: Encryption algorithm cbc(serpent) is not supported."), "\(result)")
+    }
+  }
+
+  /// As Linux shows them: those whose SPI a daemon took, and those that it is asked for.
+  @Test func larvalSAs() throws {
+    try withGateway { gateway in
+      let ends = "src 10.9.0.1 dst 10.9.0.2"
+      let allocated = ip(gateway, "state allocspi \(ends) proto esp reqid 7 mode tunnel min 0x200 max 0x200")
+      let listing = """
+        src 10.9.0.1 dst 10.9.0.2
+        \tproto esp spi 0x00000200 reqid 7 mode tunnel
+        \treplay-window 0 
+        \tanti-replay context: seq 0x0, oseq 0x0, bitmap 0x00000000
+        \tsel src 10.9.0.1/32 dst 10.9.0.2/32 
+
+        """
+      #expect(allocated.status == 0 && allocated.out == listing, "\(allocated)")
+      #expect(ip(gateway, "state list").out == listing)
+      #expect(gateway.run { $0.store.records().first?.parameters.hard.addTime } == 30)
+      let taken = ip(gateway, "state allocspi \(ends) proto esp reqid 7 mode tunnel min 0x200 max 0x200")
+      #expect(taken.status == 2 && taken.err.contains("Error: SPI 512 is in use."), "\(taken)")
+      let template = "tmpl \(ends) proto esp reqid 7 mode tunnel"
+      #expect(ip(gateway, "policy add src 10.1.0.0/16 dst 10.2.0.0/16 dir out \(template)").status == 0)
+      // Somebody listens.
+      let monitor = Shim.process(Shim.ip!, ["xfrm", "monitor"], directory: gateway.directory).0
+      try monitor.run()
+      gateway.wait { $0.xfrmServer.clients.contains(where: \.isDaemon) }
+      gateway.run { state in
+        guard let database = state.store as? SecurityDatabase, let policy = database.policies().first else { return }
+        var key = gw_flow_key()
+        (key.family, key.direction, key.ip_protocol) = (2, 1, 6)
+        (key.source_low, key.destination_low) = (0x0a01_0007, 0x0a02_0007)
+        (key.source_port, key.destination_port) = (1000, 443)
+        database.acquire(policyIndex: policy.index, key: key)
+      }
+      let asked = """
+        src 10.9.0.1 dst 10.9.0.2
+        \tproto esp spi 0x00000000 reqid 7 mode tunnel
+        \treplay-window 0 
+        \tanti-replay context: seq 0x0, oseq 0x0, bitmap 0x00000000
+        \tsel src 10.1.0.7/32 dst 10.2.0.7/32 proto tcp sport 1000 dport 443 
+
+        """
+      #expect(ip(gateway, "state list").out == asked + listing)
+      #expect(ip(gateway, "state count").out.contains("SAD count 2"))
+      #expect(ip(gateway, "state deleteall").status == 0)
+      #expect(ip(gateway, "state list").out == "")
+      kill(monitor.processIdentifier, SIGKILL)
+      monitor.waitUntilExit()
     }
   }
 

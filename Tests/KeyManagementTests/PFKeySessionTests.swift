@@ -65,6 +65,28 @@ struct PFKeySessionTests {
     #expect(out.selector.source == "10.9.1.0/24" && out.selector.destination == "10.9.2.0/24")
   }
 
+  /// `setkey -E null`: a key of no bits, which other algorithms do not take.
+  @Test(arguments: [(11, 0), (12, EINVAL)] as [(UInt8, Int32)])
+  func aKeyOfNoBits(_ encryption: UInt8, _ code: Int32) throws {
+    let probe = PFKeyProbe()
+    let replies = probe.request(.add) { builder in
+      builder.pfkeyExtension(.sa) { builder in
+        var sa = PFKeySA()
+        (sa.spi, sa.authentication, sa.encryption) = (0x1001, 7, encryption)
+        sa.encode(into: &builder)
+      }
+      Iked.append(.source, Iked.a, to: &builder)
+      Iked.append(.destination, Iked.b, to: &builder)
+      Iked.appendKey(.encryptionKey, [], to: &builder)
+      Iked.appendKey(.authenticationKey, Iked.authenticationKey, to: &builder)
+    }
+    #expect(errno(replies) == code)
+    guard code == 0 else { return }
+    let transform = try #require(probe.store.records().first).parameters.transform
+    #expect(transform.encryption == .null && transform.encryptionKey.count == 0)
+    #expect(transform.authentication == .hmacSHA512)
+  }
+
   @Test func natTraversal() throws {
     let probe = PFKeyProbe()
     #expect(errno(probe.send(Iked.sa(.add, 0x1001, from: Iked.a, to: Iked.b, natPort: 4501))) == 0)

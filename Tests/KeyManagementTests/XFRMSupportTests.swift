@@ -156,6 +156,76 @@ struct XFRMSupportTests {
     #expect(attribute(.kmAddress, of: notice, after: XFRMPolicyID.length) == address)
   }
 
+  private func add(
+    _ probe: XFRMProbe, _ templates: [SATemplate], family: AddressFamily = .v4, direction: UInt8 = 1
+  ) -> Int32? {
+    let selector = Selector(source: .any(family), destination: .any(family))
+    let replies = probe.request(.updatePolicy) { builder in
+      var info = XFRMPolicyInfo()
+      (info.selector, info.direction) = (XFRMSelector(selector), direction)
+      info.encode(into: &builder)
+      builder.attribute(.templates) { builder in
+        for template in templates { XFRMTemplate(template, isOptional: false).encode(into: &builder) }
+      }
+    }
+    return netlinkError(replies.first)
+  }
+
+  /// IPComp of charon and pluto with one family in the other: the ESP behind it has the family of its tunnel.
+  @Test(arguments: [AddressFamily.v4, .v6])
+  func familyOfTheTemplateBefore(_ inner: AddressFamily) {
+    let probe = XFRMProbe()
+    let outer: AddressFamily = inner == .v4 ? .v6 : .v4
+    let ends: (IPAddress, IPAddress) = outer == .v4 ? (Charon.a, Charon.b) : ("2001:db8::1", "2001:db8::2")
+    let tunnel = SATemplate(saProtocol: .ipcomp, source: ends.0, destination: ends.1)
+    let transport = SATemplate(
+      mode: .transport, source: .unspecified(outer), destination: .unspecified(outer), requestID: 1)
+    let header = SATemplate(
+      saProtocol: .ah, mode: .transport, source: .unspecified(outer), destination: .unspecified(outer))
+    #expect(add(probe, [tunnel, transport, header], family: inner) == 0)
+    #expect(probe.store.policies().first?.parameters.templates == [tunnel, transport, header])
+    // Before the tunnel it is the policy's.
+    #expect(add(probe, [transport, tunnel], family: inner) == EINVAL)
+    var wrong = transport
+    (wrong.source, wrong.destination) = (.unspecified(inner), .unspecified(inner))
+    #expect(add(probe, [tunnel, wrong], family: inner) == EINVAL)
+    #expect(add(probe, [wrong, tunnel], family: inner) == 0)
+  }
+
+  /// Bits of addresses behind the prefixes are given back, in listings and multicasts; they select nothing.
+  @Test func hostBitsOfSelectors() throws {
+    let probe = XFRMProbe()
+    probe.join(.policy)
+    var selector = XFRMSelector(Selector(source: "10.0.0.0/24", destination: "10.1.0.0/16"))
+    selector.source = XFRMAddress("10.0.0.1")
+    selector.destination = XFRMAddress("10.1.2.3")
+    func request(_ type: XFRMMessageType) -> [[UInt8]] {
+      probe.request(type) { builder in
+        var info = XFRMPolicyInfo()
+        (info.selector, info.direction) = (selector, 1)
+        var id = XFRMPolicyID()
+        (id.selector, id.direction) = (selector, 1)
+        if type == .getPolicy { id.encode(into: &builder) } else { info.encode(into: &builder) }
+      }
+    }
+    #expect(netlinkError(request(.newPolicy).first) == 0)
+    func given(_ datagram: [UInt8]?) -> XFRMSelector? {
+      datagram?.withUnsafeBytes { bytes in
+        var cursor = ByteCursor(UnsafeRawBufferPointer(rebasing: bytes[16...]))
+        return XFRMSelector(from: &cursor)
+      }
+    }
+    #expect(given(probe.notices.first) == selector)
+    #expect(given(request(.getPolicy).first) == selector)
+    #expect(given(probe.request(.getPolicy, flags: [.request, .dump]) { _ in }.first) == selector)
+    #expect(probe.store.policies().first?.parameters.selector.source == "10.0.0.0/24")
+    selector.source = XFRMAddress("10.0.0.9")
+    #expect(given(request(.getPolicy).first)?.source == XFRMAddress("10.0.0.1"))
+    #expect(netlinkError(request(.newPolicy).first) == EEXIST)
+    #expect(netlinkError(request(.updatePolicy).first) == 0)
+    #expect(given(request(.getPolicy).first) == selector)
+  }
+
   /// 20 bytes with its header: readers take off the aligned length of its fixed part.
   @Test func flushIsTold() {
     let probe = XFRMProbe()

@@ -80,6 +80,15 @@ import Testing
       #expect(status.status == 0)
       #expect(status.out.contains("charon at /nonexistent/charon.vici\nwaiting: charon is not running?\n"))
       #expect(status.out.contains("active  waiting  torn down; gwctl ike connect brings it back\n"))
+      var (up, down) = (IKEConnectionStatus(rule, .up), IKEConnectionStatus(rule, .down))
+      up.upSince = Date().timeIntervalSince1970 - 7205
+      (down.reason, down.nextTrySeconds) = ("received NO_PROPOSAL_CHOSEN notify error", 12)
+      fixture.gateway.state.withLock { [up, down] in $0.keyDaemon.connections = [up, down] }
+      let tunnels = try await fixture.gwctl("ike", "status").out
+      #expect(
+        tunnels.contains("active  up     for 2 h 0 min\n") || tunnels.contains("active  up     for 2 h\n"), "\(tunnels)"
+      )
+      #expect(tunnels.contains("active  down   received NO_PROPOSAL_CHOSEN notify error; asked for in 12 s\n"))
       let teardown = try await fixture.gwctl("ike", "teardown", rule.name)
       #expect(teardown.status == 69)
       #expect(teardown.err.contains("charon is not running? nobody answers at /nonexistent/charon.vici; start it"))

@@ -72,6 +72,24 @@ import Testing
     }
   }
 
+  /// To one file, as a shell's `2>&1`: what is said comes first, and in lines of its own, however much is shown.
+  @Test func warningsComeBeforeTheOutput() async throws {
+    try await ToolFixture.with { fixture async throws in
+      let flows = (0..<100).map { "flow esp from 10.0.\($0).0/24 to 10.1.0.0/16 peer 192.0.2.1\n" }.joined()
+      let mismatch = ["one", "two"].map { "ike esp from 10.1.0.0/16 to 10.2.0.0/16 peer any psk \($0)\n" }.joined()
+      let file = try fixture.file("ipsec.conf", flows + mismatch)
+      let result = try await fixture.run(
+        "/bin/sh", ["-c", "\(fixture.directory)/ipsecctl -nvv -D unused=1 -f \(file) 2>&1"])
+      let lines = result.out.split(separator: "\n", omittingEmptySubsequences: false)
+      #expect(
+        lines.prefix(3) == [
+          "\(file): 102: default peer psk mismatch", "warning: macro 'unused' not used",
+          "@0 flow esp out from 10.0.0.0/24 to 10.1.0.0/16 peer 192.0.2.1 type require",
+        ], "\(lines.prefix(5))")
+      #expect(lines.dropFirst(3).allSatisfy { !$0.contains("mismatch") && !$0.contains("warning") })
+    }
+  }
+
   @Test func flushAndDelete() async throws {
     try await ToolFixture.with { fixture async throws in
       #expect(try await fixture.ipsecctl("-F").status == 0)

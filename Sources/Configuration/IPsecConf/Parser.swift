@@ -94,13 +94,19 @@ struct Parser {
       } catch .fatal {
         throw IPsecConfError(diagnostics: lexer.diagnostics, echo: echo, isFatal: true)
       } catch {
-        if error == .syntax && quietTokens == 0 { lexer.report("syntax error") }
+        if error == .syntax && quietTokens == 0 { lexer.report(syntaxError) }
         guard recover() else { break }
       }
     }
     guard lexer.errorCount == 0 else { throw IPsecConfError(diagnostics: lexer.diagnostics, echo: echo) }
     return IPsecConf(
       echo: echo, diagnostics: lexer.diagnostics, cautions: cautions, unusedMacros: lexer.macros.unused)
+  }
+
+  /// What cannot be seen in the file is named.
+  private var syntaxError: String {
+    guard lookahead == .character(UInt8(ascii: "\r")) else { return "syntax error" }
+    return "syntax error: a carriage return (CR), as DOS ends lines; lines end in a line feed alone"
   }
 
   /// Skips to the next line; false at the end of the file.

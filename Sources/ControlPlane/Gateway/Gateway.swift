@@ -25,6 +25,7 @@ public final class Gateway: @unchecked Sendable {
   var eventsDropped: UInt64 = 0
   var configuration: GatewayConfiguration
   let startedAt = ContinuousClock.now
+  private let wallClockAtStart = UInt64(time(nil))
 
   private let directory: RunDirectory
   let eal: EAL
@@ -90,6 +91,8 @@ public final class Gateway: @unchecked Sendable {
     let addresses = LocalAddresses()
     database = SecurityDatabase(
       engine: engine, workers: workers, limits: limits, reclaimer: quiescence, counters: counters, now: 1)
+    // Moment 1 was at the start; now, with all engines measured, it is later.
+    database.epoch = wallClockAtStart - 1
     database.isOwnAddress = { addresses.contains($0) }
     journal = SequenceJournal(path: paths.sequenceFile)
     policyJournal = PolicyJournal(path: paths.policyFile)

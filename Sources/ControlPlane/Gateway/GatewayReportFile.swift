@@ -109,9 +109,11 @@ extension Gateway {
 
   /// Not on the control thread: the daemon may take its time.
   private static func keyDaemonSections(_ status: KeyDaemonStatus) -> [ReportSection] {
+    var status = status
+    status.askForTunnels()
     let rules = status.connections.map { rule in
-      "\(rule.name) (\(rule.peer)), \(rule.mode), \(rule.state.rawValue)\(rule.held ? ", torn down" : "")"
-        + (rule.reason.map { ": \($0)" } ?? "") + "\n"
+      let remark = rule.remark()
+      return "\(rule.name) (\(rule.peer)), \(rule.mode), \(rule.state.rawValue)\(remark.isEmpty ? "" : ": ")\(remark)\n"
     }.joined()
     let waiting = status.waitingFor.map { "waiting: \($0)\n" } ?? ""
     let problems = status.problems.map { "warning: \($0)\n" }.joined()

@@ -1,4 +1,5 @@
 import ControlAPI
+import Foundation
 import IKEControl
 import IPsec
 
@@ -72,7 +73,17 @@ public struct GatewayService: GatewayControl {
     return report
   }
 
-  public func keyDaemon() async throws(ControlError) -> KeyDaemonStatus { try await ask { $0.keyDaemonStatus } }
+  public func keyDaemon() async throws(ControlError) -> KeyDaemonStatus {
+    let status = try await ask { $0.keyDaemonStatus }
+    // The daemon may take its time, and hold up neither the control thread nor other requests.
+    return await withCheckedContinuation { continuation in
+      Thread.detachNewThread {
+        var status = status
+        status.askForTunnels()
+        continuation.resume(returning: status)
+      }
+    }
+  }
 
   public func keyDaemon(_ request: KeyDaemonRequest) async throws(ControlError) -> KeyDaemonStatus {
     let refusal = try await ask { (gateway) -> ControlError? in

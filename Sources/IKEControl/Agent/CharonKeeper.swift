@@ -35,6 +35,10 @@ struct CharonKeeper {
 
   var due: ContinuousClock.Instant? { children.map(\.due).min() }
 
+  var dues: [TunnelNotes.Name: ContinuousClock.Instant] {
+    Dictionary(children.map { (.init(rule: $0.name, peer: $0.peer), $0.due) }, uniquingKeysWith: { $1 })
+  }
+
   /// An SA of the peer went, or something was torn down: looked after soon.
   mutating func hurry(peer: String, now: ContinuousClock.Instant = .now) {
     for index in children.indices where children[index].peer == peer {

@@ -1,11 +1,17 @@
 import ConfigurationFiles
+import Foundation
 
 /// What has become of an `ike` rule.
 public struct IKEConnectionStatus: Codable, Sendable, Hashable {
   public enum State: String, Codable, Sendable {
     /// No key daemon answers yet; it is tried again and again.
     case waiting
+    /// The daemon has it; whether its tunnel is up is not known.
     case loaded
+    /// It has SAs.
+    case up
+    /// It has none: `reason` says why, as far as that is known.
+    case down
     /// The daemon, or the gateway, refused: see `reason`.
     case failed
   }
@@ -19,6 +25,10 @@ public struct IKEConnectionStatus: Codable, Sendable, Hashable {
   /// Taken down by the operator: not asked for again until `connect`.
   public var held: Bool
   public var reason: String?
+  /// Seconds since the epoch; nil: not known.
+  public var upSince: Double?
+  /// Until gwd asks the daemon for it again; nil: it does not.
+  public var nextTrySeconds: UInt64?
 
   public init(_ connection: IKEConnection, _ state: State, reason: String? = nil, held: Bool = false) {
     name = connection.name
@@ -29,6 +39,31 @@ public struct IKEConnectionStatus: Codable, Sendable, Hashable {
     self.state = state
     self.reason = reason
     self.held = held
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case name, peer, file, line, state, mode, held, reason
+    case upSince = "up_since"
+    case nextTrySeconds = "next_try_seconds"
+  }
+}
+
+extension IKEConnectionStatus {
+  /// What a person wants to know besides the state; empty: nothing.
+  public func remark(now: Double = Date().timeIntervalSince1970) -> String {
+    switch state {
+    case .waiting, .loaded, .failed: reason ?? (held ? Self.tornDown : "")
+    case .up: upSince.map { "for \(IKEReport.duration(UInt64(max(0, now - $0))))" } ?? ""
+    case .down where held: Self.tornDown
+    case .down: [reason, next].compactMap(\.self).joined(separator: "; ")
+    }
+  }
+
+  private static let tornDown = "torn down; gwctl ike connect brings it back"
+
+  private var next: String? {
+    if let nextTrySeconds { return nextTrySeconds == 0 ? "asked for now" : "asked for in \(nextTrySeconds) s" }
+    return mode == "passive" ? "waits for the peer, or gwctl ike connect" : nil
   }
 }
 

@@ -36,6 +36,7 @@ public final class IKEAgent: Sendable {
     /// The generation that was tried last.
     var tried: UInt64 = 0
     var status: KeyDaemonStatus
+    var notes = TunnelNotes()
     var hasStarted = false
     var waiters: [(generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
   }
@@ -153,6 +154,7 @@ public final class IKEAgent: Sendable {
       var status = state.status
       for index in status.connections.indices {
         status.connections[index].held = state.order.held.contains(status.connections[index].name)
+        status.connections[index].add(state.notes)
       }
       return status
     }
@@ -179,6 +181,8 @@ public final class IKEAgent: Sendable {
   var wakeDescriptor: Int32 { wakeup }
 
   func say(_ level: Level, _ text: String) { log(level, text) }
+
+  func note(_ notes: TunnelNotes) { state.withLock { $0.notes = notes } }
 
   /// - Parameter connections: nil leaves them as they are.
   func report(

@@ -8,6 +8,7 @@ final class IKEAgentThread {
     var connection: VICIConnection
     var loader = CharonLoader()
     var keeper = CharonKeeper()
+    var notes = TunnelNotes()
     var applied: UInt64 = 0
   }
 
@@ -67,8 +68,13 @@ final class IKEAgentThread {
         }
         charon = session
       }
-      wait(charon?.keeper.due, charon?.connection.descriptor)
+      // Some may have come with answers, which the descriptor does not tell.
       try takeEvents()
+      if var notes = charon?.notes {
+        notes.due = charon?.keeper.dues ?? [:]
+        agent.note(notes)
+      }
+      wait(charon?.keeper.due, charon?.connection.descriptor)
     } catch {
       lost(error, order)
     }
@@ -78,6 +84,7 @@ final class IKEAgentThread {
     let connection = try VICIConnection(path: order.settings.daemon.vici)
     try connection.register("ike-updown")
     try connection.register("child-updown")
+    try connection.register("log")
     charon = Charon(connection: connection)
     pause = Self.firstPause
     isWaiting = false
@@ -88,6 +95,7 @@ final class IKEAgentThread {
   private func lost(_ error: VICIError, _ order: IKEAgent.Order) {
     let wasThere = charon != nil
     charon = nil
+    agent.note(TunnelNotes())
     let reason = error.description
     if wasThere { agent.say(.notice, "ike: \(reason)") }
     if !isWaiting && !order.rules.isEmpty {
@@ -141,6 +149,9 @@ final class IKEAgentThread {
 
   private func takeEvents() throws(VICIError) {
     while var session = charon, let event = try session.connection.nextEvent(until: .now) {
+      session.notes.take(event)
+      charon = session
+      guard event.name != "log" else { continue }
       let isUp = event.message.text("up") == "yes"
       for (peer, sa) in event.message.sections where peer != "up" {
         if !isUp { session.keeper.hurry(peer: peer) }

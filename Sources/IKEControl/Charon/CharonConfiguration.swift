@@ -34,9 +34,16 @@ public struct CharonConfiguration: Sendable {
     for var peer in IKEPeer.grouped(rules) {
       var children = VICISection()
       var accepted: [IKEConnection] = []
+      // Each rule adds its own to what the peer is offered for the IKE SA, as in isakmpd.
+      var proposals: [String] = []
       for rule in peer.connections {
         do throws(IKERefusal) {
-          children.set(rule.name, section: try Self.child(rule, version))
+          let child = try Self.child(rule, version)
+          let proposal = try Self.word(rule, "main") { () throws(CharonWords.Unknown) in
+            try CharonWords.ike(rule.phase1)
+          }
+          if !proposals.contains(proposal) { proposals.append(proposal) }
+          children.set(rule.name, section: child)
           accepted.append(rule)
         } catch {
           refusals.append(error)
@@ -45,7 +52,7 @@ public struct CharonConfiguration: Sendable {
       guard !accepted.isEmpty else { continue }
       peer.connections = accepted
       do throws(IKERefusal) {
-        var section = try Self.connection(peer.last, version, hostname, publicKey)
+        var section = try Self.connection(peer.last, proposals, version, hostname, publicKey)
         section.set("children", section: children)
         connections.append(Connection(name: peer.name, section: section, children: accepted.map(\.name)))
         if case .psk(let key) = peer.last.authentication { secrets.append(Self.secret(peer.last, key)) }
@@ -58,7 +65,8 @@ public struct CharonConfiguration: Sendable {
   // MARK: IKE SA
 
   private static func connection(
-    _ rule: IKEConnection, _ version: KeyDaemon.Version, _ hostname: String, _ publicKey: (Identity?) -> [UInt8]?
+    _ rule: IKEConnection, _ proposals: [String], _ version: KeyDaemon.Version, _ hostname: String,
+    _ publicKey: (Identity?) -> [UInt8]?
   ) throws(IKERefusal) -> VICISection {
     let isAggressive = rule.exchange == .aggressive
     guard !isAggressive || version != .v2 else {
@@ -76,9 +84,7 @@ public struct CharonConfiguration: Sendable {
     if isAggressive { section.set("aggressive", "yes") }
     section.set("local_addrs", list: [rule.local.map { "\($0)" } ?? "%any"])
     section.set("remote_addrs", list: [rule.peer.map { "\($0)" } ?? "%any"])
-    section.set(
-      "proposals", list: [try word(rule, "main") { () throws(CharonWords.Unknown) in try CharonWords.ike(rule.phase1) }]
-    )
+    section.set("proposals", list: proposals)
     let times = Lifetime(rule.phase1Lifetime)
     section.set("rekey_time", "\(times.rekey)s")
     section.set("over_time", "\(times.margin)s")

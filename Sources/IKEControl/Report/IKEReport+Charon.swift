@@ -11,13 +11,17 @@ extension IKEReport {
     try charon.stream("list-conns", event: "list-conn") { answer in
       connections += answer.sections.map { Connection(name: $0.name, $0.section) }
     }
+    self.connections = connections
+    sas = try Self.sas(charon: charon)
+  }
+
+  /// Without waiting for SAs that are busy: a report is of the moment.
+  static func sas(charon: VICIConnection) throws(VICIError) -> [IKESA] {
     var sas: [IKESA] = []
-    // Without waiting for SAs that are busy: a report is of the moment.
     try charon.stream("list-sas", VICISection(["noblock": "yes"]), event: "list-sa") { answer in
       sas += answer.sections.map { IKESA(name: $0.name, $0.section) }
     }
-    self.connections = connections
-    self.sas = sas
+    return sas
   }
 }
 

@@ -53,12 +53,12 @@ extension SecurityDatabase {
   public func acquire(policyIndex: UInt32, key: gw_flow_key) {
     guard let asking = policyEntries[policyIndex] else { return }
     guard let (entry, packet) = negotiable(asking, Selector(packet: key)) else { return }
-    if asking !== entry, !entry.chain.isEmpty {
+    if asking !== entry, entry.hasSA(for: packet) {
       // In clear, though there are SAs: nothing to ask for, and no reason to be told of every packet.
       acquires.deferred.insert(asking.index)
       return
     }
-    if entry.parameters.direction == .out, !entry.chain.isEmpty {
+    if entry.parameters.direction == .out, entry.hasSA(for: packet) {
       clearPending(asking)
       acquires.onAnswer?(asking.index)
       return
@@ -100,9 +100,10 @@ extension SecurityDatabase {
 
   /// For an inbound policy without a counterpart: SAs come in pairs, and those that go out are found by their peer.
   private func hasSAs(_ template: SATemplate, _ peer: IPAddress) -> Bool {
-    let found = bindings.best(
-      saProtocol: template.saProtocol, peer: peer, requestID: template.requestID, where: { _ in true })
-    return found != nil
+    let found = bindings.usable(
+      saProtocol: template.saProtocol, peer: peer, requestID: template.requestID, where: { _ in true },
+      until: { _ in true })
+    return !found.isEmpty
   }
 
   private func missingTemplate(of entry: PolicyEntry) -> SATemplate? {
@@ -149,6 +150,41 @@ extension SecurityDatabase {
   public func acquireFailed(sequence: UInt32) {
     guard let key = acquires.keys[sequence] else { return }
     finishAcquire(key)
+  }
+
+  public func wantedSAs() -> [SARecord] {
+    acquires.queue.compactMap { sequence in
+      guard let key = acquires.keys[sequence], let item = acquires.items[key] else { return nil }
+      var record = SARecord(parameters: Self.wanted(item.request, peer: key.peer), state: .larval)
+      record.usage.added = wall(item.expiry - AcquireTable.lifetime)
+      return record
+    }
+  }
+
+  private static func wanted(_ request: AcquireRequest, peer: IPAddress) -> SAParameters {
+    let (policy, template) = (request.policy.parameters, request.template)
+    let isOut = policy.direction == .out
+    let near = [
+      isOut ? template.source : template.destination, policy.local,
+      (isOut ? request.packet.source : request.packet.destination).address,
+    ]
+    let source = near.compactMap(\.self).first { $0.family == peer.family && !$0.isUnspecified }
+    var sa = SAParameters(
+      spi: 0, source: source ?? .unspecified(peer.family), destination: peer, saProtocol: template.saProtocol,
+      mode: template.mode, replayWindow: 0, owner: policy.owner)
+    sa.hard.addTime = AcquireTable.lifetime
+    sa.requestID = template.requestID
+    sa.keySequence = request.sequence
+    sa.selector = isOut ? request.packet : request.packet.mirrored
+    sa.mark = policy.mark
+    sa.interfaceID = policy.interfaceID
+    return sa
+  }
+
+  public func giveUp(_ saProtocol: SAProtocol, to peer: IPAddress) -> Bool {
+    let doomed = acquires.items.filter { $0.key.peer == peer && $0.value.request.template.saProtocol == saProtocol }
+    for key in doomed.keys { finishAcquire(key) }
+    return !doomed.isEmpty
   }
 
   private func finishAcquire(_ key: AcquireTable.Key) {

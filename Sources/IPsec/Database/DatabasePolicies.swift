@@ -37,6 +37,7 @@ extension SecurityDatabase {
   public func flushPolicies(owner: Owner?, origin: UInt64) {
     let doomed = policyEntries.values.filter { owner == nil || $0.parameters.owner == owner }
       .sorted { $0.order < $1.order }
+    guard !doomed.isEmpty else { return }
     spd.batch {
       for entry in doomed {
         if owner == nil { remove(entry) } else { try? deletePolicy(index: entry.index, origin: origin) }
@@ -78,8 +79,10 @@ extension SecurityDatabase {
     policyEntries[index] = entry
     policyIndices[key] = index
     noteNeeds(of: entry)
-    rebind(entry)
-    spd.insert(policy)
+    spd.batch {
+      rebind(entry)
+      if parameters.selectsPackets { spd.insert(policy) }
+    }
     return entry
   }
 
@@ -97,11 +100,15 @@ extension SecurityDatabase {
     entry.policy = policyFactory.make(parameters, index: entry.index, order: entry.order, slot: entry.slot)
     entry.policy.pointee.control = old.pointee.control
     forgetAcquires(of: entry)
-    rebind(entry)
+    let parts = entry.parts
+    entry.parts = [:]
     // There is no moment without the one or the other.
     spd.batch {
-      spd.insert(entry.policy)
-      _ = spd.remove(old) { [policyFactory] in policyFactory.deallocate(old) }
+      rebind(entry)
+      if parameters.selectsPackets { spd.insert(entry.policy) }
+      for old in parts.values.map(\.policy) + [old] {
+        withdraw(old) { [policyFactory] in policyFactory.deallocate(old) }
+      }
     }
   }
 
@@ -111,10 +118,19 @@ extension SecurityDatabase {
     forgetNeeds(of: entry)
     forgetAcquires(of: entry)
     let (policy, slot) = (entry.policy, entry.slot)
-    _ = spd.remove(policy) { [self] in
-      policyFactory.deallocate(policy)
-      counterSource.reset(slot: slot)
-      slots.release(slot)
+    spd.batch {
+      for part in entry.parts.values { withdraw(part) }
+      entry.parts = [:]
+      withdraw(policy) { [self] in
+        policyFactory.deallocate(policy)
+        counterSource.reset(slot: slot)
+        slots.release(slot)
+      }
     }
+  }
+
+  /// `free` runs when no worker can hold it, at once for what none can find.
+  private func withdraw(_ policy: UnsafeMutablePointer<gw_policy>, free: @escaping () -> Void) {
+    if !spd.remove(policy, free: free) { free() }
   }
 }

@@ -62,6 +62,7 @@ extension SecurityDatabase {
     let doomed = entries.values.filter {
       (saProtocol == nil || $0.saProtocol == saProtocol) && (owner == nil || $0.owner == owner)
     }
+    guard !doomed.isEmpty else { return }
     for entry in doomed.sorted(by: { $0.order < $1.order }) {
       // Nobody may be told of single SAs where one word tells all.
       guard owner != nil else {
@@ -117,7 +118,7 @@ extension SecurityDatabase {
   // MARK: Inside
 
   /// RFC 2367: a larval SA that nobody completes.
-  static var larvalLifetime: UInt64 { 30 }
+  public static var larvalLifetime: UInt64 { 30 }
 
   func find(_ id: SAIdentifier) -> SAEntry? {
     if let sa = sad.lookup(spi: id.spi, destination: id.destination, saProtocol: id.saProtocol.rawValue),
@@ -273,6 +274,6 @@ extension SecurityDatabase {
       let spi = low + UInt32((start + step) % width)
       if isFree(spi) { return spi }
     }
-    throw .full("no SPI from \(low) to \(high) is free")
+    throw .full(low == high ? "SPI \(low) is in use" : "no SPI from \(low) to \(high) is free")
   }
 }

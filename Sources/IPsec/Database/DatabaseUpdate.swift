@@ -64,7 +64,9 @@ extension SecurityDatabase {
     for first in bundles.firsts(of: entry.serial) {
       entries[first]?.sa?.nextAtomic.pointee.store(new, ordering: .releasing)
     }
-    for policy in users where policy.chain.first == entry.serial { policy.policy.storeSA(new) }
+    for policy in users {
+      for (chain, seen) in policy.bindings where chain.first == entry.serial { seen.storeSA(new) }
+    }
     // What flow caches know of inbound SAs they know by serial, which stays.
     spd.touch()
     return old

@@ -13,6 +13,8 @@ final class PolicyEntry {
   var needs: [TemplateNeed]?
   /// Outbound: serials of the SAs in use, one for each template that has one.
   var chain: [UInt32] = []
+  /// Outbound: what SAs with a selector of their own carry of it, other than those in `chain`, by that selector.
+  var parts: [Selector: PolicyPart] = [:]
   /// In seconds of the gateway's clock; 0: never.
   let added: UInt64
   var firstUsed: UInt64 = 0
@@ -37,8 +39,37 @@ final class PolicyEntry {
   }
 }
 
-/// What names a policy, apart from its index. Marks and interface IDs tell policies apart and bind SAs to them; the
-/// gateway has no marks on packets, so for packets they do not count.
+/// Some packets of an outbound policy and the SAs that carry them. For workers it is a policy of its own, which ranks
+/// just before the whole one; where two parts overlap either will do. What no part has is the whole policy's.
+struct PolicyPart {
+  /// With the index and the counters of the whole policy.
+  let policy: UnsafeMutablePointer<gw_policy>
+  /// As `PolicyEntry.chain`.
+  var chain: [UInt32]
+}
+
+extension PolicyEntry {
+  /// Serials of SAs, and where workers find the first of them.
+  var bindings: [(chain: [UInt32], policy: UnsafeMutablePointer<gw_policy>)] {
+    [(chain, policy)] + parts.values.map { ($0.chain, $0.policy) }
+  }
+
+  /// For some packets at least.
+  var hasSA: Bool { !chain.isEmpty || !parts.isEmpty }
+
+  func hasSA(for packet: Selector) -> Bool { !chain.isEmpty || parts.keys.contains { $0.covers(packet) } }
+
+  func uses(_ entry: SAEntry) -> Bool { chain.contains(entry.serial) || !parts(using: entry).isEmpty }
+
+  /// Those that the SA carries, and the one that is there on its account.
+  func parts(using entry: SAEntry) -> [Selector] {
+    guard !parts.isEmpty else { return [] }
+    let own = entry.carried(of: parameters.selector)
+    return parts.filter { $0.key == own || $0.value.chain.contains(entry.serial) }.map(\.key)
+  }
+}
+
+/// What names a policy, apart from its index. Marks and interface IDs tell policies apart and bind SAs to them.
 struct PolicyKey: Hashable {
   var direction: PolicyDirection
   var selector: Selector
@@ -61,7 +92,9 @@ struct TemplateNeed {
   /// all.
   static func needs(of policy: PolicyParameters) -> [TemplateNeed]? {
     guard policy.direction == .out, !policy.templates.isEmpty else { return nil }
-    var (peer, local) = (policy.peer, policy.local)
+    var peer = policy.peer
+    // Where nobody says which of the gateway's addresses a tunnel begins at, it is the SA's.
+    var local = policy.local?.isUnspecified == true ? nil : policy.local
     if peer == nil, policy.selector.destination.isHost { peer = policy.selector.destination.address }
     if local == nil, policy.selector.source.isHost, policy.templates.allSatisfy({ $0.mode == .transport }) {
       local = policy.selector.source.address

@@ -16,8 +16,14 @@ struct PolicyFactory {
     case .use, .acquire, .require, .dontacq:
       guard !parameters.templates.isEmpty else { throw .invalid("a policy of this type needs a template") }
     }
-    for template in parameters.templates where template.source.family != template.destination.family {
-      throw .invalid("a template's source and destination differ in family")
+    for template in parameters.templates {
+      guard template.source.family == template.destination.family else {
+        throw .invalid("a template's source and destination differ in family")
+      }
+      // What comes after it is between the tunnel's ends: without it, it would be sealed to the inner packet's.
+      guard parameters.direction != .out || template.mode == .transport || !template.isOptional else {
+        throw .invalid("a tunnel template of an outbound policy cannot be optional")
+      }
     }
   }
 
@@ -40,6 +46,16 @@ struct PolicyFactory {
     policy.pointee.identities = IdentityHash.hash(parameters.sourceIdentity, parameters.destinationIdentity)
     setTemplates(policy, parameters)
     return policy
+  }
+
+  /// A part of it, in place before the whole.
+  func make(part selector: Selector, of entry: PolicyEntry) -> UnsafeMutablePointer<gw_policy> {
+    var parameters = entry.parameters
+    parameters.selector = selector
+    let part = make(parameters, index: entry.index, order: entry.order, slot: entry.slot)
+    part.pointee.rank = PolicyRank.part(of: entry.policy.pointee.rank)
+    part.pointee.control = entry.policy.pointee.control
+    return part
   }
 
   func deallocate(_ policy: UnsafeMutablePointer<gw_policy>) {

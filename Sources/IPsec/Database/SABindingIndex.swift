@@ -18,21 +18,23 @@ final class SABindingIndex {
     if entry.requestID != 0 { pull(entry, \.byRequest, requestID: entry.requestID) }
   }
 
-  /// The best SA that `isWanted`: a mature one before one that is dying, then the newest.
-  func best(
-    saProtocol: SAProtocol, peer: IPAddress, requestID: UInt32, where isWanted: (SAEntry) -> Bool
-  ) -> SAEntry? {
+  /// The SAs that may carry packets and that `isWanted`, the best first: mature ones before those that are dying, then
+  /// the newest. Ends with the first mature one that does for everything.
+  func usable(
+    saProtocol: SAProtocol, peer: IPAddress, requestID: UInt32, where isWanted: (SAEntry) -> Bool,
+    until doesForAll: (SAEntry) -> Bool
+  ) -> [SAEntry] {
     let link: ReferenceWritableKeyPath<SAEntry, AgeLink> = requestID == 0 ? \.byPeer : \.byRequest
     var next = head(saProtocol: saProtocol, peer: peer, requestID: requestID)
-    var dying: SAEntry?
+    var (mature, dying): ([SAEntry], [SAEntry]) = ([], [])
     while let entry = next {
       if entry.isUsable, isWanted(entry) {
-        if entry.state == .mature { return entry }
-        dying = dying ?? entry
+        if entry.state == .mature { mature.append(entry) } else { dying.append(entry) }
+        if entry.state == .mature, doesForAll(entry) { return mature }
       }
       next = entry[keyPath: link].older?.takeUnretainedValue()
     }
-    return dying
+    return mature + dying
   }
 
   private func head(saProtocol: SAProtocol, peer: IPAddress, requestID: UInt32) -> SAEntry? {

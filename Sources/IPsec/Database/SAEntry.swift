@@ -58,6 +58,11 @@ final class SAEntry {
   /// interface ID and bundle.
   var unusual: SAParameters? { stored.unusual }
   var bundledWith: SAIdentifier? { stored.bundledWith }
+  /// What of some packets its own selector lets it carry; nil: nothing.
+  func carried(of selector: Selector) -> Selector? {
+    guard let own = stored.selector else { return selector }
+    return own.intersection(selector)
+  }
   /// Of its identities, ours first: an inbound SA's source is the peer.
   var identityHash: UInt64 {
     guard let parameters = stored.unusual else { return 0 }

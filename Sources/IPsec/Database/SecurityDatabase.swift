@@ -14,8 +14,9 @@ public final class SecurityDatabase: SecurityStore {
   public let spd: SPD
   /// Whether an address is the gateway's own: tells inbound SAs from outbound ones where nobody else does.
   public var isOwnAddress: (IPAddress) -> Bool = { _ in false }
-  /// Seconds since the epoch.
-  public var wallClock: () -> UInt64 = { UInt64(time(nil)) }
+  /// Seconds from the epoch to moment 0 of the gateway's clock. Set once, before there is anything: a moment is the same
+  /// whenever it is asked for.
+  public var epoch: UInt64
 
   let factory: SAFactory
   let policyFactory = PolicyFactory()
@@ -71,6 +72,7 @@ public final class SecurityDatabase: SecurityStore {
     schedules = KeySchedules(limit: limits.schedules)
     slots = SlotAllocator(capacity: limits.counterSlots - 1)
     wheel = TimerWheel(now: now)
+    epoch = UInt64(time(nil)) &- now
     acquires.allowance = limits.acquiresPerSecond
   }
 
@@ -78,9 +80,6 @@ public final class SecurityDatabase: SecurityStore {
 
   /// Seconds of the gateway's clock at the last tick.
   public var now: UInt64 { wheel.now }
-
-  /// Wall-clock seconds at moment 0; taken once, so that a moment is the same whenever it is asked for.
-  private lazy var epoch: UInt64 = wallClock() &- now
 
   /// Wall-clock seconds of a moment of the gateway's clock; 0 stays 0.
   func wall(_ moment: UInt64) -> UInt64 {

@@ -26,6 +26,11 @@ public protocol SecurityStore: AnyObject {
   /// Sets the replay state of an SA that is taken over (NEWAE).
   func setSequence(_ id: SAIdentifier, sequence: UInt64, replayHighest: UInt64) throws(DatabaseError)
 
+  /// What key daemons were asked for and have not answered: larval SAs without an SPI, oldest question first.
+  func wantedSAs() -> [SARecord]
+  /// Ends the questions for such an SA; false if there is none.
+  func giveUp(_ saProtocol: SAProtocol, to peer: IPAddress) -> Bool
+
   // MARK: SPD
 
   /// Returns the index. `exists` if one with the same selector, direction, mark, interface (and family) stands and not

@@ -86,6 +86,8 @@ struct StoredParameters {
     return (whole.parameters.soft, whole.parameters.hard)
   }
 
+  var selector: Selector? { whole?.parameters.selector }
+
   /// The SA of the bundle that comes after this one.
   var bundledWith: SAIdentifier? { whole?.parameters.bundledWith }
 

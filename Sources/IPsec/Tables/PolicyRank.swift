@@ -6,15 +6,20 @@
 /// ports; then by age. So what a key daemon negotiated is never weakened by a broad rule of `ipsec.conf`, which holds
 /// for the rest.
 public enum PolicyRank {
+  /// Between the ranks of two policies there is one that no policy has: that of the parts of the second one.
+  ///
   /// - Parameter order: counts up with every policy added.
   public static func rank(priority: UInt32, order: UInt64) -> UInt64 {
-    UInt64(priority) << 31 | order & 0x7fff_ffff
+    UInt64(priority) << 31 | (order & 0x3fff_ffff) << 1 | 1
   }
 
   public static func rank(of selector: Selector, order: UInt64) -> UInt64 {
     let ports = UInt64(portClass(selector.sourcePorts)) << 5 | UInt64(portClass(selector.destinationPorts))
-    return bound(of: selector) | ports << 36 | order & 0xf_ffff_ffff
+    return bound(of: selector) | ports << 36 | (order & 0x7_ffff_ffff) << 1 | 1
   }
+
+  /// For a part of the policy that has this rank: just before it.
+  static func part(of rank: UInt64) -> UInt64 { rank & ~1 }
 
   /// No policy ranked by specificity with these prefix lengths and this kind of protocol ranks before it.
   static func bound(of selector: Selector) -> UInt64 {

@@ -75,4 +75,7 @@ public struct PolicyParameters: Hashable, Sendable {
     self.owner = owner
     interfaceID = 0
   }
+
+  /// Whether any packet can be for it: packets here come by no XFRM interface, and have a mark of 0.
+  public var selectsPackets: Bool { interfaceID == 0 && (mark?.value ?? 0) == 0 }
 }

@@ -32,4 +32,24 @@ public struct Selector: Hashable, Sendable {
   }
 
   public var family: AddressFamily { source.family }
+
+  /// Whether every packet of `other` is one of this selector.
+  public func covers(_ other: Selector) -> Bool {
+    source.contains(other.source) && destination.contains(other.destination)
+      && (ipProtocol == nil || ipProtocol == other.ipProtocol)
+      && sourcePorts.contains(other.sourcePorts) && destinationPorts.contains(other.destinationPorts)
+  }
+
+  /// The packets that are of both; nil: there are none.
+  public func intersection(_ other: Selector) -> Selector? {
+    guard let source = source.intersection(other.source),
+      let destination = destination.intersection(other.destination),
+      sourcePorts.overlaps(other.sourcePorts), destinationPorts.overlaps(other.destinationPorts),
+      ipProtocol == nil || other.ipProtocol == nil || ipProtocol == other.ipProtocol
+    else { return nil }
+    return Selector(
+      source: source, destination: destination, ipProtocol: ipProtocol ?? other.ipProtocol,
+      sourcePorts: sourcePorts.clamped(to: other.sourcePorts),
+      destinationPorts: destinationPorts.clamped(to: other.destinationPorts))
+  }
 }

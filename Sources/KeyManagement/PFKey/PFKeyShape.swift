@@ -12,7 +12,7 @@ enum PFKeyShape {
     case .source, .destination, .proxy, .sourceMask, .destinationMask, .sourceFlow, .destinationFlow,
       .secondDestination, .natOriginalAddress:
       try checkAddress(type, payload, dialect)
-    case .authenticationKey, .encryptionKey: try checkKey(type, payload)
+    case .authenticationKey, .encryptionKey: try checkKey(type, payload, dialect)
     case .identitySource, .identityDestination: try checkIdentity(type, payload, dialect)
     case .policy:
       guard payload.count >= 12 else { throw .invalid("extension policy is too short") }
@@ -58,10 +58,13 @@ enum PFKeyShape {
     }
   }
 
-  private static func checkKey(_ type: PFKeyExtensionType, _ payload: UnsafeRawBufferPointer) throws(KeyRefusal) {
+  private static func checkKey(
+    _ type: PFKeyExtensionType, _ payload: UnsafeRawBufferPointer, _ dialect: PFKeyDialect
+  ) throws(KeyRefusal) {
     var cursor = ByteCursor(payload)
     let bits = Int(cursor.uint16())
-    guard bits > 0, payload.count == 4 + (bits + 63) / 64 * 8 else {
+    // Linux takes no bits for the null algorithms; for others they do not fit.
+    guard bits > 0 || dialect == .linux, payload.count == 4 + (bits + 63) / 64 * 8 else {
       throw .invalid("extension \(type) does not have the length of its \(bits) bits")
     }
   }

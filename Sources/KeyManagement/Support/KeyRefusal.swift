@@ -6,16 +6,19 @@ import IPsec
 public struct KeyRefusal: Error, Equatable, Sendable, CustomStringConvertible {
   public var code: Int32
   public var text: String
+  /// False: the kernel adds no words to this errno, and tools print strerror's then, which scripts look for.
+  public var isWorded: Bool
 
-  public init(_ code: Int32, _ text: String) {
+  /// - Parameter isWorded: nil: as the kernel does with most refusals of this kind.
+  public init(_ code: Int32, _ text: String, isWorded: Bool? = nil) {
     self.code = code
     self.text = text
+    self.isWorded = isWorded ?? ![EEXIST, ESRCH, ENOENT].contains(code)
   }
 
   /// `missing` is what the protocol calls an absent SA (ESRCH) or policy (ENOENT).
   init(_ error: DatabaseError, missing: Int32 = ESRCH) {
-    text = error.description
-    code =
+    let code =
       switch error {
       case .exists: EEXIST
       case .notFound: missing
@@ -23,6 +26,7 @@ public struct KeyRefusal: Error, Equatable, Sendable, CustomStringConvertible {
       case .unsupported: EOPNOTSUPP
       case .full: ENOBUFS
       }
+    self.init(code, error.description)
   }
 
   public var description: String { "\(text) (\(String(cString: strerror(code))))" }

@@ -25,7 +25,8 @@ extension XFRMSession {
   func sadInfo(_ header: NetlinkHeader) -> [UInt8] {
     answer(.newSADInfo, to: header) { builder in
       builder.append(UInt32(0))
-      builder.attribute(1) { $0.append(UInt32(clamping: service.store.saCount())) }
+      let count = service.store.saCount() + service.store.wantedSAs().count
+      builder.attribute(1) { $0.append(UInt32(clamping: count)) }
       builder.attribute(2) { $0.zeros(8) }
     }
   }

@@ -25,8 +25,12 @@ extension XFRMAttributes {
       throw .invalid("Template count must be <= \(XFRMTemplate.maximumDepth) (XFRM_MAX_DEPTH)")
     }
     var templates: [SATemplate] = []
+    // In transport mode a packet stays what the template before made of it.
+    var inner = try AddressFamily(xfrm: family)
     while cursor.remaining >= XFRMTemplate.length {
-      templates.append(try XFRMTemplate(from: &cursor).template(default: family))
+      let template = try XFRMTemplate(from: &cursor).template(default: family, of: inner)
+      templates.append(template)
+      inner = template.destination.family
     }
     return templates
   }
@@ -35,13 +39,14 @@ extension XFRMAttributes {
 extension XFRMTemplate {
   static let maximumDepth = 6
 
-  func template(default policyFamily: UInt16) throws(KeyRefusal) -> SATemplate {
+  /// - Parameter inner: the family of the packets that it is for.
+  func template(default policyFamily: UInt16, of inner: AddressFamily) throws(KeyRefusal) -> SATemplate {
     let family = try AddressFamily(xfrm: family == 0 ? policyFamily : family)
     guard let saProtocol = SAProtocol(rawValue: ipProtocol), saProtocol != .ipip else {
       throw .invalid("Invalid XFRM protocol in template")
     }
     let mode = try XFRMMode.mode(mode)
-    guard mode == .tunnel || UInt16(family.rawValue) == policyFamily else {
+    guard mode == .tunnel || family == inner else {
       throw .invalid("Family change isn't allowed for this template mode")
     }
     return SATemplate(
@@ -103,7 +108,7 @@ extension XFRMPolicyInfo {
 
   init(_ record: PolicyRecord, remnant: XFRMPolicyRemnant) {
     let parameters = record.parameters
-    selector = XFRMSelector(parameters.selector)
+    selector = remnant.selector ?? XFRMSelector(parameters.selector)
     usage = XFRMUsage(policy: record.usage)
     priority = parameters.priority ?? 0
     index = record.index
@@ -118,6 +123,16 @@ extension XFRMPolicyInfo {
 struct XFRMPolicyRemnant: Sendable {
   var flags: UInt8 = 0
   var share: UInt8 = 0
+  /// With the bits of addresses behind the prefixes, which select nothing.
+  var selector: XFRMSelector?
+
+  init() {}
+
+  init(_ info: XFRMPolicyInfo) {
+    flags = info.flags
+    share = info.share
+    selector = info.selector
+  }
 }
 
 /// A policy as XFRM's messages show it.
@@ -129,7 +144,7 @@ struct XFRMPolicyWriting {
 
   var id: XFRMPolicyID {
     var id = XFRMPolicyID()
-    id.selector = XFRMSelector(record.parameters.selector)
+    id.selector = info.selector
     id.index = record.index
     id.direction = record.parameters.direction.rawValue
     return id

@@ -32,6 +32,11 @@ struct XFRMSAReading {
     var (parameters, remnant) = try frame()
     parameters.replayWindow = 0
     try readExtras(into: &parameters, &remnant)
+    // As the kernel has it, whatever the request says.
+    parameters.hard.addTime = SecurityDatabase.larvalLifetime
+    remnant.flags = []
+    remnant.selector = XFRMSelector(
+      Selector(source: IPPrefix(parameters.source), destination: IPPrefix(parameters.destination)))
     return (parameters, remnant)
   }
 

@@ -60,7 +60,7 @@ struct XFRMSAWriting {
     }
     if parameters.tfcPadding != 0 { builder.attribute(.tfcPadding) { $0.append(parameters.tfcPadding) } }
     builder.appendMark(parameters.mark)
-    if record.state != .larval { appendReplay(to: &builder) }
+    appendReplay(to: &builder)
     if remnant.extraFlags != 0 { builder.attribute(.extraFlags) { $0.append(remnant.extraFlags) } }
     builder.appendInterfaceID(parameters.interfaceID)
     if let seconds = remnant.mappingThreshold { builder.attribute(.mappingThreshold) { $0.append(seconds) } }

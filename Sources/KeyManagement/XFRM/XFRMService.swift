@@ -1,3 +1,4 @@
+import Glibc
 import IPsec
 import Wire
 
@@ -9,6 +10,8 @@ public final class XFRMService {
   private var sessions: [UInt64: XFRMSession] = [:]
   private var remnants: [SAIdentifier: XFRMSARemnant] = [:]
   private var policyRemnants: [UInt32: XFRMPolicyRemnant] = [:]
+  /// Of a policy that is being made, which has no index yet, or changed.
+  private var nextPolicyRemnant: XFRMPolicyRemnant?
   private var token: Int?
   private let mappings = MappingThrottle()
 
@@ -73,10 +76,19 @@ public final class XFRMService {
   func writing(_ record: SARecord) -> XFRMSAWriting { XFRMSAWriting(record: record, remnant: remnant(record)) }
 
   func writing(_ record: PolicyRecord) -> XFRMPolicyWriting {
-    XFRMPolicyWriting(record: record, remnant: policyRemnants[record.index] ?? XFRMPolicyRemnant())
+    XFRMPolicyWriting(
+      record: record, remnant: nextPolicyRemnant ?? policyRemnants[record.index] ?? XFRMPolicyRemnant())
   }
 
-  func keep(_ remnant: XFRMPolicyRemnant, forPolicy index: UInt32) { policyRemnants[index] = remnant }
+  /// Keeps `remnant` for the policy that `body` makes or changes, whose index it returns; multicasts of it show it.
+  func keeping(
+    _ remnant: XFRMPolicyRemnant, _ body: () throws(DatabaseError) -> UInt32
+  ) throws(KeyRefusal) {
+    nextPolicyRemnant = remnant
+    defer { nextPolicyRemnant = nil }
+    let index = try refusing(missing: ENOENT, body)
+    policyRemnants[index] = remnant
+  }
 
   // MARK: Events
 

@@ -110,9 +110,8 @@ public final class XFRMSession: KeySession {
     let echoed = request?.count ?? 0
     let isCapped = refusal == nil || options.contains(.cappedAcknowledgements) || echoed > Self.longestEcho
     if isCapped { flags.insert(.capped) }
-    // The kernel adds no words to these, and tools print strerror's then, which scripts look for.
-    let isPlain = refusal.map { [EEXIST, ESRCH, ENOENT].contains($0.code) } ?? true
-    let text = options.contains(.extendedAcknowledgements) && !isPlain ? refusal?.text : nil
+    let isWorded = refusal?.isWorded == true && options.contains(.extendedAcknowledgements)
+    let text = isWorded ? refusal?.text : nil
     if text != nil { flags.insert(.acknowledgementAttributes) }
     var builder = ByteBuilder(capacity: 128 + (isCapped ? 0 : echoed))
     let own = NetlinkHeader(
@@ -142,7 +141,7 @@ public final class XFRMSession: KeySession {
       sequence: request.header.sequence, port: answerPort(request.header))
     if type == .getSA {
       let filter = try XFRMDumpFilter(try XFRMAttributes(request.payload, isDump: true))
-      dump = XFRMDump(header: header, entries: .sas(service.store.records()[...], filter))
+      dump = XFRMDump(header: header, entries: .sas((service.store.wantedSAs() + service.store.records())[...], filter))
     } else {
       dump = XFRMDump(header: header, entries: .policies(service.store.policies()[...]))
     }

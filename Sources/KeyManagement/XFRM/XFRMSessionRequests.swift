@@ -79,6 +79,8 @@ extension XFRMSession {
   /// The mark and interface of the request are not compared: a larval SA has none yet, and the SPI names it.
   private func deleteSA(_ id: XFRMSAID, _ attributes: XFRMAttributes) throws(KeyRefusal) {
     let id = try identifier(id)
+    // A larval SA that a daemon is asked for; `ip xfrm state deleteall` deletes all that it was shown.
+    if id.spi == 0, id.saProtocol != .ipip, store.giveUp(id.saProtocol, to: id.destination) { return }
     try refusing { () throws(DatabaseError) in try store.delete(id, origin: origin) }
   }
 
@@ -108,7 +110,7 @@ extension XFRMSession {
     let range = try SPIRange.usable(minimum, maximum, template.saProtocol)
     let spi: UInt32
     do { spi = try store.allocateSPI(template, in: range, origin: origin) } catch {
-      throw KeyRefusal(ENOENT, error.description)
+      throw KeyRefusal(ENOENT, error.description, isWorded: true)
     }
     var id = template.identifier
     id.spi = spi
@@ -193,10 +195,9 @@ extension XFRMSession {
         throw .unsupported("The index of a new policy is the gateway's to give")
       }
     }
-    let index = try refusing(missing: ENOENT) { () throws(DatabaseError) in
+    try service.keeping(XFRMPolicyRemnant(info)) { () throws(DatabaseError) in
       try store.add(policy, replacing: replacing, origin: origin)
     }
-    service.keep(XFRMPolicyRemnant(flags: info.flags, share: info.share), forPolicy: index)
   }
 
   /// By index if there is one, else by selector, direction, mark and interface.

@@ -31,8 +31,8 @@ struct RulesOptions: ParsableArguments {
     let options = PrintOptions(
       verbosity: min(verbose, 2), showsKeys: keys, deletes: deletes, hostname: IKEHost.name)
     let output = RulePrinter(options: options).output(rules.conf.echo)
-    terminal.write(output.text)
     for diagnostic in output.diagnostics { terminal.error(diagnostic.text(program: "gwctl")) }
+    terminal.write(output.text)
     return rules
   }
 

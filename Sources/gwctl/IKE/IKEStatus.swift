@@ -4,7 +4,11 @@ import IKEControl
 
 struct IKEStatus: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "status", abstract: "What gwd has made of the ike rules of ipsec.conf.")
+    commandName: "status", abstract: "The ike rules of ipsec.conf: which tunnels are up, and why the others are not.",
+    discussion: """
+      A rule waits for the key daemon, has failed (the daemon refuses it), is up since a time, or is down: what the daemon \
+      said of it last, and when gwd asks for it again. It is loaded where the daemon has it and does not answer.
+      """)
 
   @OptionGroup var global: GlobalOptions
   @Flag(name: .long, help: "Print JSON as the API has it.") var json = false
@@ -24,7 +28,7 @@ struct IKEStatus: ParsableCommand {
         [
           .left("rule") { $0.name }, .left("peer") { $0.peer }, .left("mode") { $0.mode },
           .left("state") { $0.state.rawValue },
-          .left("") { $0.reason ?? ($0.held ? "torn down; gwctl ike connect brings it back" : "") },
+          .left("") { $0.remark() },
         ]))
   }
 }

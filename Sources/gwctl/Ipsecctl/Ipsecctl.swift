@@ -80,16 +80,17 @@ struct Ipsecctl {
   private func loadRules(_ file: String, _ macros: [Macro], _ options: IpsecctlOptions) throws(Exit) -> Bool {
     let rules: RulesFile
     do { rules = try RulesFile(path: file, macros: macros) } catch {
-      echo(error.echo, options)
+      // What is said comes before what is shown, as there, where standard output waits in its buffer.
       for line in error.lines(program: name) { terminal.error(line) }
+      echo(error.echo, options)
       if error.isFatal { throw Exit() }
       return false
     }
-    echo(rules.conf.echo, options)
     for diagnostic in rules.conf.diagnostics { terminal.error(diagnostic.text(program: name)) }
     if options.verbosity > 1 {
       for macro in rules.conf.unusedMacros { terminal.error("warning: macro '\(macro)' not used") }
     }
+    echo(rules.conf.echo, options)
     return options.noAction ? true : try commit(rules, options)
   }
 
@@ -99,8 +100,8 @@ struct Ipsecctl {
       if case .rule = $0 { options.listing == nil } else { true }
     }
     let output = RulePrinter(options: printOptions(options)).output(shown)
-    terminal.write(output.text)
     for diagnostic in output.diagnostics { terminal.error(diagnostic.text(program: name)) }
+    terminal.write(output.text)
   }
 
   private func commit(_ rules: RulesFile, _ options: IpsecctlOptions) throws(Exit) -> Bool {

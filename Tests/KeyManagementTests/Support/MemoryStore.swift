@@ -58,11 +58,16 @@ final class MemoryStore: SecurityStore {
   }
 
   func flushSAs(_ saProtocol: SAProtocol?, owner: Owner?, origin: UInt64) {
-    sas = sas.filter {
+    let left = sas.filter {
       (saProtocol != nil && $0.key.saProtocol != saProtocol) || (owner != nil && $0.value.parameters.owner != owner)
     }
+    guard left.count < sas.count else { return }
+    sas = left
     emit(.sasFlushed(saProtocol), origin: origin)
   }
+
+  func wantedSAs() -> [SARecord] { [] }
+  func giveUp(_ saProtocol: SAProtocol, to peer: IPAddress) -> Bool { false }
 
   func record(_ id: SAIdentifier) -> SARecord? { sas[id] }
 
@@ -121,7 +126,9 @@ final class MemoryStore: SecurityStore {
   }
 
   func flushPolicies(owner: Owner?, origin: UInt64) {
+    let count = entries.count
     entries.removeAll { owner == nil || $0.parameters.owner == owner }
+    guard entries.count < count else { return }
     emit(.policiesFlushed, origin: origin)
   }
 
