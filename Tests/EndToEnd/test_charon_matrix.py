@@ -126,12 +126,12 @@ class CharonIPv6Test(CharonPairTest):
 
     lab_options = {"ipv6": True}
 
-    def check(self, outer, inner):
+    def check(self, outer, inner, **settings):
         one = {"local": GW1_V6 if outer == 6 else GW1, "remote": GW2_V6 if outer == 6 else GW2,
                "local_ts": LAN1_V6 if inner == 6 else LAN1, "remote_ts": LAN2_V6 if inner == 6 else LAN2}
         two = {"local": one["remote"], "remote": one["local"], "local_ts": one["remote_ts"],
                "remote_ts": one["local_ts"]}
-        first, _ = self.load(one=one, two=two)
+        first, _ = self.load(one=one, two=two, **settings)
         first.initiate()
         near, far = (HOST1_V6, HOST2_V6) if inner == 6 else (self.near_host, self.far_host)
         lab, wire = self.lab, "ip6" if outer == 6 else "ip"
@@ -151,6 +151,16 @@ class CharonIPv6Test(CharonPairTest):
 
     def test_ipv4_in_ipv6(self):
         self.check(6, 4)
+
+    def test_compressed(self):
+        """IPComp makes the tunnel then, and ESP in transport mode is of the tunnel's family."""
+        for outer, inner in ((4, 4), (6, 4), (4, 6)):
+            with self.subTest(f"IPv{inner} in IPv{outer}"):
+                self.check(outer, inner, child_options="ipcomp = yes")
+                # SPI and CPI.
+                self.assertRegex(self.charons[0].swanctl("--list-sas").stdout, "in  [0-9a-f]{8}/[0-9a-f]{4},")
+                self.assertEqual({sa["protocol"] for sa in self.lab.gw1.associations()}, {"esp", "ipcomp"})
+                self.charons[0].swanctl("--terminate", "--ike", "gw")
 
     def test_ipv6_in_ipv4(self):
         self.check(4, 6)

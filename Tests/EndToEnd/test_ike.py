@@ -51,6 +51,9 @@ class IKETest(KeyingTest):
     def ike(self, gateway, *words, **options):
         return gateway.gwctl("ike", *words, **options)
 
+    def states(self, gateway):
+        return [rule["state"] for rule in json.loads(self.ike(gateway, "status", "--json").stdout)["connections"]]
+
     def report(self, gateway):
         return json.loads(self.ike(gateway, "report", "--json").stdout)
 
@@ -103,12 +106,13 @@ class CharonRulesTest(IKETest):
         self.start_charons()
         self.write(mode="passive")
         self.load()
-        status = json.loads(self.ike(gw1, "status", "--json").stdout)
-        self.assertEqual([rule["state"] for rule in status["connections"]], ["loaded"])
-        self.assertIn("passive", self.ike(gw1, "status").stdout)
+        self.assertEqual(self.states(gw1), ["down"])
+        self.assertRegex(self.ike(gw1, "status").stdout, "passive  down   waits for the peer, or gwctl ike connect\n")
         self.assertFalse(gw1.associations())
         self.assertIn(f"{NAME1} is up\n", self.ike(gw1, "connect", NAME1, timeout=60).stdout)
         self.assert_traffic()
+        for gateway in (gw1, gw2):
+            self.assertRegex(self.ike(gateway, "status").stdout, "passive  up     for [0-9]+ s\n")
 
         report = self.report(gw1)
         self.assertEqual([connection["name"] for connection in report["connections"]], [f"peer-{GW2}"])
@@ -155,6 +159,28 @@ class CharonRulesTest(IKETest):
         self.assertEqual(gone.returncode, 69)
         self.assertIn("charon is not running? nobody answers at", gone.stderr)
 
+    def test_why_a_tunnel_is_down(self):
+        gw1, gw2 = self.lab.gw1, self.lab.gw2
+        self.start_charons()
+        self.write()
+        gw2.write_ipsec([eight_lines(GW2, GW1, LAN2, LAN1, mode="passive").replace("a secret", "another secret")])
+        self.load()
+        wait_for(lambda: "AUTHENTICATION_FAILED" in self.ike(gw1, "status").stdout, 20, "the peer's refusal is shown")
+        self.assertRegex(self.ike(gw1, "status").stdout,
+                         "active  down   received AUTHENTICATION_FAILED notify error; asked for in [0-9]+ s\n")
+        self.assertEqual(self.states(gw1), ["down"])
+
+    def test_transforms_of_all_rules_are_proposed(self):
+        """Two rules for one peer, of which the second asks for what the peer does not take."""
+        gw1, gw2 = self.lab.gw1, self.lab.gw2
+        self.start_charons()
+        self.write()
+        rule = f"ike esp from 10.61.0.0/24 to 10.62.0.0/24 peer {GW2} main auth hmac-sha2-384 enc aes-192 group ecp384 "
+        gw1.write_ipsec([eight_lines(GW1, GW2, LAN1, LAN2), rule + 'psk "a secret of the lab"\n'])
+        self.load()
+        wait_for(lambda: gw1.associations() and gw2.associations(), 40, "SAs on both gateways")
+        self.assert_traffic()
+
     def debug(self, gateway):
         charon = self.daemons[0]
         settings = str(charon.folder / "debug.conf")
@@ -197,7 +223,7 @@ class CharonRulesTest(IKETest):
         text = report.read_text(encoding="utf-8")
         spi, = [sa["spi"] for sa in gw1.associations() if sa["source"] == GW1]
         for part in ("== Gateway ==", "== Ports ==", "== Flows: ", f"spi 0x{spi:08x}", "== Timers ==",
-                     "== Rules of ike: 1 ==", f"{NAME1} (peer-{GW2}), active, loaded", "== Key daemon: charon ==",
+                     "== Rules of ike: 1 ==", f"{NAME1} (peer-{GW2}), active, up: for ", "== Key daemon: charon ==",
                      f"peer-{GW2} #", "ESTABLISHED"):
             self.assertIn(part, text)
         self.assertNotIn("a secret of the lab", text)
@@ -301,7 +327,7 @@ class IkedRulesTest(IKETest):
         self.start_ikeds()
         self.established()
         self.assert_traffic()
-        wait_for(lambda: self.states(gw1) == ["loaded"], 15, "gwd has found iked")
+        wait_for(lambda: self.states(gw1) == ["up"], 15, "gwd has found iked")
 
         sa, = [sa for sa in self.report(gw1)["sas"] if sa["state"] == "ESTABLISHED"]
         self.assertEqual((sa["name"], sa["local_host"], sa["remote_host"]), (f"peer-{GW2}", GW1, GW2))
@@ -329,9 +355,6 @@ class IkedRulesTest(IKETest):
         gone = self.ike(gw1, "report", check=False)
         self.assertEqual(gone.returncode, 69)
         self.assertIn("iked is not running? nobody answers at", gone.stderr)
-
-    def states(self, gateway):
-        return [rule["state"] for rule in json.loads(self.ike(gateway, "status", "--json").stdout)["connections"]]
 
     def test_sample_of_iked(self):
         second, first = reversed(samples("iked.conf"))

@@ -3,7 +3,9 @@ may not add is refused in words, and what happens it is told."""
 
 import os
 import re
+import socket
 import subprocess
+import time
 
 from keying import start_both
 from lab.gateway import program
@@ -114,6 +116,14 @@ POLICIES = [
      "src 2001:db8:60::/64 dst ::/0 dir out priority 0 ptype main "
      f"tmpl src {GW1_V6} dst {GW2_V6} proto esp reqid 0 mode tunnel",
      "from 2001:db8:60::/64 to ::/0"),
+    # The bits of addresses behind the prefixes are kept.
+    ("src 10.0.0.1/24 dst 10.1.2.3/16 dir out", "src 10.0.0.1/24 dst 10.1.2.3/16 dir out priority 0 ptype main",
+     "from 10.0.0.0/24 to 10.1.0.0/16"),
+    # Behind a tunnel of another family, transport mode is of that one.
+    (f"src {LAN1} dst {LAN2} dir out tmpl src {GW1_V6} dst {GW2_V6} proto comp mode tunnel "
+     "tmpl src :: dst :: proto esp mode transport",
+     f"src {LAN1} dst {LAN2} dir out priority 0 ptype main tmpl src {GW1_V6} dst {GW2_V6} proto comp reqid 0 "
+     "mode tunnel tmpl src :: dst :: proto esp reqid 0 mode transport", None),
 ]
 OTHER = f"src {LAN1} dst 10.1.0.0/16"
 REFUSED_POLICIES = [
@@ -124,6 +134,9 @@ REFUSED_POLICIES = [
     (f"{OTHER} dir out tmpl src 1.2.3.4 dst 5.6.7.8 proto hao mode tunnel", "Invalid XFRM protocol in template"),
     (f"{OTHER} proto gre key 5 dir out", "Selectors by GRE key are not supported"),
     (f"{OTHER} dir out flag icmp", "Matching ICMP errors by their payload"),
+    (f"{OTHER} dir out {TEMPLATE} level use", "a tunnel template of an outbound policy cannot be optional"),
+    (f"{OTHER} dir out tmpl src {GW1_V6} dst {GW2_V6} proto esp mode tunnel tmpl {ENDS} proto ah mode transport",
+     "Family change isn't allowed for this template mode"),
     (f"{OTHER} dir out index 17", "The index of a new policy is the gateway's to give"),
 ]
 
@@ -210,7 +223,43 @@ class IPXfrmTest(EndToEndTest):
         self.assertEqual([sa["spi"] for sa in self.lab.gw1.associations()], [spi])
         self.ip(f"state allocspi {BACK} proto esp min 0x200 max 0x200")
         done = self.ip(f"state allocspi {BACK} proto esp min 0x200 max 0x200", check=False)
-        self.assertIn("No such file or directory", done.stderr)
+        self.assertEqual(done.stderr, "Error: SPI 512 is in use.\n")
+
+    def test_larval_states(self):
+        """What is allocated and what is asked for are listed, as by Linux."""
+        text = self.monitor()
+        allocated = f"{ENDS} proto esp spi 0x00000300 reqid 7 mode tunnel replay-window 0 {LEGACY} " \
+            f"sel src {GW1}/32 dst {GW2}/32"
+        self.ip(f"state allocspi {ENDS} proto esp reqid 7 mode tunnel min 0x300 max 0x300")
+        self.assertEqual(self.listed("state"), [allocated])
+        self.policies(self.lab.gw1, LAN1, LAN2, ENDS, BACK)
+        ping(self.lab.lan1, HOST2, count=2, timeout=0.2)
+        wait_for(lambda: "acquire proto esp" in text(), 30, "an SA is asked for")
+        self.assertEqual(self.listed("state"), [
+            f"{ENDS} proto esp spi 0x00000000 reqid 7 mode tunnel replay-window 0 {LEGACY} "
+            f"sel src {HOST1}/32 dst {HOST2}/32 proto icmp type 8 code 0", allocated])
+        self.ip("state deleteall")
+        self.assertEqual(self.listed("state"), [])
+
+    def test_added_now(self):
+        """Not in the future, however soon after the start."""
+        self.lab.gw1.stop()
+        self.lab.gw1.start()
+        self.ip(f"state add {ENDS} proto esp spi 0x1001 mode tunnel aead rfc4106(gcm(aes)) 0x{self.keys[0]} 128")
+        time.sleep(2)
+        self.ip(f"state add {ENDS} proto esp spi 0x1002 mode tunnel aead rfc4106(gcm(aes)) 0x{self.keys[1]} 128")
+        now = time.time()
+        added = [sa["usage"]["added_seconds"] for sa in self.lab.gw1.associations()]
+        self.assertTrue(all(now - 10 < moment <= now for moment in added), (added, now))
+
+    def test_flush_of_nothing(self):
+        """is done and not told."""
+        text = self.monitor()
+        self.ip("state flush")
+        self.ip("policy flush")
+        self.ip(f"state add {ENDS} proto esp spi 0x1001 reqid 7 mode tunnel {GCM}")
+        wait_for(lambda: "spi 0x00001001" in text(), 30, "ip xfrm monitor says that there is an SA")
+        self.assertNotIn("Flushed", text())
 
     def test_deleteall_and_flush(self):
         for number in range(8):
@@ -328,6 +377,28 @@ class IPXfrmTest(EndToEndTest):
                      "Flushed state proto esp", f"src {LAN1} dst {LAN2} dir out priority 0 ptype main {TEMPLATE}",
                      f"Deleted src {LAN1} dst {LAN2}", "Flushed policy"):
             wait_for(lambda: part in text(), 30, f"ip xfrm monitor says {part!r}")
+
+    def test_narrow_states(self):
+        """Two SAs with selectors of their own serve one policy; a template without a source has the SA's."""
+        self.tunnel(self.lab.gw2)
+        self.ip(f"state add {BACK} proto esp spi 0x1002 reqid 7 mode tunnel replay-window 128 flag af-unspec "
+                f"flag esn aead rfc4106(gcm(aes)) 0x{self.keys[1]} 128")
+        self.ip(f"state add {ENDS} proto esp spi 0x1001 reqid 7 mode tunnel replay-window 128 flag esn "
+                f"aead rfc4106(gcm(aes)) 0x{self.keys[0]} 128 sel src {HOST1}/32 dst {HOST2}/32 proto icmp")
+        self.policies(self.lab.gw1, LAN1, LAN2, f"src 0.0.0.0 dst {GW2}", BACK)
+        self.ip(f"policy add src 0.0.0.0/0 dst 0.0.0.0/0 dir out priority 1 if_id 7 {TEMPLATE}")
+        wait_for(lambda: ping(self.lab.lan1, HOST2, count=1)[1] == 1, 20, "a first answer")
+        self.assertEqual(ping(self.lab.lan1, HOST2, count=5, interval=0.02, timeout=3), (5, 5))
+        before = self.lab.metered()
+        # The policy of an XFRM interface has no packets.
+        self.assertEqual(ping(self.lab.gw1.space, GW2, count=2, timeout=3)[1], 2)
+        with self.lab.lan1.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(3):
+                sender.sendto(b"x", (HOST2, 9))
+        time.sleep(0.2)
+        after = self.lab.metered()
+        for name in ("inner", "esp_1to2"):
+            self.assertEqual(after[name], before[name], "what no SA may carry waits")
 
     def test_monitor_acquire(self):
         """A packet that its policy has no SA for."""

@@ -7,7 +7,7 @@ from keying import KeyingTest, make_certificates
 from lab import charon, libreswan
 from lab.gateway import ROOT
 from lab.namespace import wait_for
-from lab.topology import GW1, GW1_V6, GW2, GW2_V6, HOST1, HOST1_V6, HOST2, HOST2_V6, LAN1, LAN1_V6, LAN2, LAN2_V6
+from lab.topology import GW1, GW1_V6, GW2, GW2_V6, HOST1, HOST1_V6, HOST2, HOST2_V6, LAN1, LAN1_V6, LAN2, LAN2_V6, ping
 from streams import Streams
 
 RATE, SECONDS = 500, 10
@@ -158,10 +158,19 @@ class LibreswanIPv6Test(KeyingTest):
     lab_options = {"ipv6": True}
     far_host, near_host, family = HOST2_V6, HOST1_V6, "ip6"
 
-    def test_ipv6(self):
+    def check(self, inner, options=(), **settings):
         second = self.add(charon.Charon(self.lab.gw2)).start()
-        second.load(charon.connection(GW2_V6, GW1_V6, LAN2_V6, LAN1_V6))
+        second.load(charon.connection(GW2_V6, GW1_V6, inner[1], inner[0], **settings))
         one = self.add(libreswan.Libreswan(self.lab.gw1))
-        one.start(*libreswan.connection(GW1_V6, GW2_V6, LAN1_V6, LAN2_V6))
+        one.start(*libreswan.connection(GW1_V6, GW2_V6, *inner, options=options))
         one.initiate()
+
+    def test_ipv6(self):
+        self.check((LAN1_V6, LAN2_V6))
         self.assert_traffic()
+
+    def test_compressed_ipv4_in_ipv6(self):
+        self.check((LAN1, LAN2), ["compress=yes"], child_options="ipcomp = yes")
+        wait_for(lambda: ping(self.lab.lan1, HOST2, count=1, timeout=1)[1] == 1, 20, "a first answer")
+        self.assertEqual(ping(self.lab.lan2, HOST1, count=10, interval=0.05, timeout=3, size=1000), (10, 10))
+        self.assertEqual({sa["protocol"] for sa in self.lab.gw1.associations()}, {"esp", "ipcomp"})

@@ -26,6 +26,10 @@ import Testing
     let rule = try Rules.parse(Rules.example)[0]
     let name = TunnelNotes.Name(rule: rule.name, peer: rule.peerName)
     var notes = TunnelNotes()
+    notes.take(Self.event("log", ["ikesa-name": rule.peerName, "msg": "of no rule: error"]))
+    notes.take(Self.child(true, rule))
+    #expect(notes.complaints.isEmpty && notes.upSince.isEmpty)
+    notes.rules = [name]
     let start = Date(timeIntervalSince1970: 1_700_000_000)
     notes.take(Self.event("log", ["ikesa-name": rule.peerName, "msg": "sending packet"]), now: start)
     #expect(notes.complaints.isEmpty)

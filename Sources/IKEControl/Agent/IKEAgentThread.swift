@@ -132,6 +132,7 @@ final class IKEAgentThread {
     }
     let loaded = Set(statuses.filter { $0.state == .loaded }.map(\.name))
     session.keeper.set(order.rules.filter { loaded.contains($0.name) })
+    session.notes.rules = Set(order.rules.map { TunnelNotes.Name(rule: $0.name, peer: $0.peerName) })
     session.applied = order.generation
     charon = session
     say(statuses, problems, outcome)
