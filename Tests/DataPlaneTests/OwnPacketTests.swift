@@ -42,13 +42,9 @@ extension DataPlaneTests {
       for (direction, selector, ends) in [
         (PolicyDirection.out, selector, (sa.source, sa.destination)), (.in, back, (none, none)),
       ] {
-        var policy = PolicyParameters(
-          direction: direction, selector: selector,
-          templates: [
-            SATemplate(
-              saProtocol: sa.saProtocol, mode: sa.mode, source: ends.0, destination: ends.1,
-              isOptional: sa.saProtocol == .ipcomp)
-          ])
+        var template = Pair.template(sa, direction)
+        (template.source, template.destination) = ends
+        var policy = PolicyParameters(direction: direction, selector: selector, templates: [template])
         policy.priority = 1000
         _ = try gateway.security.add(policy, replacing: false, origin: 0)
       }

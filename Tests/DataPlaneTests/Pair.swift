@@ -64,6 +64,13 @@ struct Pair {
     return sa
   }
 
+  /// IPComp may be missing where a packet did not shrink, but a tunnel must not be on the way out.
+  static func template(_ sa: SAParameters, _ direction: PolicyDirection) -> SATemplate {
+    SATemplate(
+      saProtocol: sa.saProtocol, mode: sa.mode, source: sa.source, destination: sa.destination, requestID: sa.requestID,
+      isOptional: sa.saProtocol == .ipcomp && (direction != .out || sa.mode == .transport))
+  }
+
   /// Adds the SAs, the innermost first, to both gateways, and the policies that ask for them.
   func add(_ layers: [SAParameters], for selector: Selector) throws {
     for sa in layers {
@@ -71,12 +78,7 @@ struct Pair {
       try b.security.add(sa, origin: 0)
     }
     for (gateway, direction) in [(a, PolicyDirection.out), (b, .in)] {
-      let templates = layers.map {
-        SATemplate(
-          saProtocol: $0.saProtocol, mode: $0.mode, source: $0.source, destination: $0.destination,
-          requestID: $0.requestID,
-          isOptional: $0.saProtocol == .ipcomp && (direction == .in || $0.mode == .transport))
-      }
+      let templates = layers.map { Self.template($0, direction) }
       var policy = PolicyParameters(direction: direction, selector: selector, templates: templates)
       policy.priority = 1000
       _ = try gateway.security.add(policy, replacing: false, origin: 0)

@@ -137,11 +137,7 @@ enum OutboundTarget: FuzzTarget {
     let pair = try Pair()
     try pair.add(layers, for: Pair.subnets(.v4))
     for (gateway, direction) in [(pair.a, PolicyDirection.out), (pair.b, .in)] {
-      let templates = layers.map {
-        SATemplate(
-          saProtocol: $0.saProtocol, mode: $0.mode, source: $0.source, destination: $0.destination,
-          isOptional: $0.saProtocol == .ipcomp)
-      }
+      let templates = layers.map { Pair.template($0, direction) }
       var policy = PolicyParameters(direction: direction, selector: Pair.subnets(.v6), templates: templates)
       policy.priority = 1000
       _ = try gateway.security.add(policy, replacing: false, origin: 0)
