@@ -47,6 +47,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
   case policyDenyIn
   case policyDenyOut
   case policyNoSA
+  case answerUnprotected
+  case neighborDiscovery
   case saQueueFull
   case saWaitTimeout
 
@@ -157,6 +159,8 @@ extension DropReason {
     case .policyDenyIn: "an inbound policy denies it"
     case .policyDenyOut: "an outbound policy denies it"
     case .policyNoSA: "its policy wants an SA and there is none yet"
+    case .answerUnprotected: "an ICMP error that quotes what was protected, or is to be, and would leave in clear"
+    case .neighborDiscovery: "neighbour discovery that no neighbour sent to the gateway (RFC 4861 7.1)"
     case .saQueueFull: "more packets wait for an SA of its policy than may"
     case .saWaitTimeout: "it waited for an SA of its policy, and none came in time"
     case .sequenceExhausted: "the SA has no sequence numbers left"

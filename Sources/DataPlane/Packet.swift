@@ -10,6 +10,12 @@ public enum PacketOrigin: UInt8, Sendable {
   case tunnel = 1
   /// Sent by the gateway's own kernel.
   case host = 2
+  /// An ICMP error of the gateway's about a packet that left an SA: it quotes what was protected, and leaves protected or
+  /// not at all.
+  case answer = 3
+
+  /// The gateway's own.
+  @inline(__always) var isOwn: Bool { rawValue >= Self.host.rawValue }
 }
 
 /// One packet during one burst. Two cache lines; owned by one worker, reused burst after burst.

@@ -7,6 +7,8 @@ struct PacketNote {
   enum Kind: UInt8 {
     /// From the kernel: a frame of `port`.
     case fromKernel
+    /// The same from a socket of the key daemon's: no policy is asked (`PolicyExemptions`).
+    case fromKeyDaemon
     /// Waits for the neighbour (`nextHopHigh`, `nextHopLow`) on `port`.
     case waitsForNeighbor
     /// Waits for an SA of policy `policy`; its frame is as it was before it met the policy.
@@ -41,6 +43,9 @@ struct PacketNote {
   var destinationLow: UInt64
   /// Which need not be the packet's family (RFC 5549).
   var nextHopIsIPv6 = false
+
+  /// Of the tunnel that it came out of, if it did.
+  var ends = TunnelEnds()
 
   var nextHop: IPAddress { IPAddress(nextHopIsIPv6 ? .v6 : .v4, high: nextHopHigh, low: nextHopLow) }
 }

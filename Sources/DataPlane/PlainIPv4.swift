@@ -114,7 +114,7 @@ extension UnsafeMutablePointer where Pointee == Worker {
     }
     let ports = IPParser.ports(ip + IPv4Header.minimumLength)
     if plain.number == UInt64(IPProtocol.udp) {
-      if ports >> 16 == UInt64(IPParser.encapsulationPort) { return false }
+      if takesEncapsulation(at: UInt16(truncatingIfNeeded: ports >> 16)) { return false }
     } else if plain.number != UInt64(IPProtocol.tcp) {
       return false
     }

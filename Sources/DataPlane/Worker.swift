@@ -33,6 +33,9 @@ public struct SharedState: ~Copyable {
   public let sourceChecks = SourceChecks()
   /// SPIs whose SAs are on their way.
   public let expected = ExpectedSPIs()
+  /// The gateway's own UDP ports, besides 500 and 4500, that IKE comes to, and those that ESP in UDP comes to.
+  public let ikePorts = PortSet()
+  public let encapsulationPorts = PortSet()
 
   public init() {}
 }
@@ -138,6 +141,8 @@ public struct Worker {
   let fib: FIB
   let adjacencies: AdjacencyTable
   var flows: FlowCache
+  /// The decision about a packet that says nothing of others of its key.
+  let passing: UnsafeMutablePointer<gw_flow_entry>
 
   // What it counts and tells.
   let drops: UnsafeMutablePointer<Counter>
@@ -184,6 +189,8 @@ public struct Worker {
   var generation: UInt32 = 0
   var routing: UInt32 = 1
   var profiling = false
+  /// `SharedState.encapsulationPorts` is not empty.
+  var hasEncapsulationPorts = false
   let roundTimes: RoundTimes
   var lastMark: UInt64 = 0
   var identification: UInt16

@@ -120,6 +120,7 @@ enum WorkerLoop {
     let routing = shared.pointee.routingGeneration.load(ordering: .acquiring)
     w.pointee.routing = routing
     w.pointee.generation = w.pointee.spd.generation &+ routing
+    w.pointee.hasEncapsulationPorts = !shared.pointee.encapsulationPorts.isEmpty
     w.pointee.profiling = shared.pointee.profiling.load(ordering: .relaxed)
     if w.pointee.profiling { w.pointee.lastMark = start }
   }

@@ -87,6 +87,7 @@ final class WorkerMemory: @unchecked Sendable {
         flows: FlowCache(
           memory: UnsafeMutableRawPointer(memory(UInt8.self, FlowCache.bytes(flows: configuration.flows))),
           flows: configuration.flows),
+        passing: memory(gw_flow_entry.self, 1),
         drops: CounterBlock(count: DropReason.allCases.count).base, counters: counters,
         statistics: CounterBlock(count: Worker.Statistic.count).base, events: events,
         fromHost: context.host.ring(toWorker: id)?.base, waiting: context.host.waiting?.base, pool: pool.base,

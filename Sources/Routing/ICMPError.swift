@@ -32,7 +32,7 @@ public enum ICMPError {
   }
 
   /// Destination unreachable, source quench, redirect, time exceeded, parameter problem.
-  static func isErrorV4(type: UInt8) -> Bool { type == 3 || type == 4 || type == 5 || type == 11 || type == 12 }
+  public static func isErrorV4(type: UInt8) -> Bool { type == 3 || type == 4 || type == 5 || type == 11 || type == 12 }
 
   /// Writes an ICMP error about an IPv4 packet. `identification`: a number that differs from message to message.
   public static func make(

@@ -46,6 +46,11 @@ public enum ICMPReason: Sendable, Equatable {
     }
   }
 
+  /// Of an error about a packet of this version, 4 or 6.
+  public func typeAndCode(version: UInt8) -> (type: UInt8, code: UInt8) {
+    version == 4 ? (v4.type, v4.code) : (v6.type, v6.code)
+  }
+
   /// RFC 4443 2.4 (e.3): these answer packets to groups too.
   var answersMulticast: Bool {
     switch self {

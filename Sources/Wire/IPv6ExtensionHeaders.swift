@@ -44,14 +44,18 @@ public struct IPv6ExtensionHeaders: Sendable {
 
   /// Walks the headers of a checked packet. Never reads beyond its payload length.
   @inlinable public init(_ header: IPv6Header) {
-    upperProtocol = header.nextHeader
-    upperOffset = UInt16(IPv6Header.length)
-    fault = walk(header)
+    self.init(header, available: header.totalLength)
   }
 
-  @inlinable mutating func walk(_ header: IPv6Header) -> Fault? {
+  /// The same where only the first bytes are there, at least those of the IPv6 header.
+  @inlinable public init(_ header: IPv6Header, available: Int) {
+    upperProtocol = header.nextHeader
+    upperOffset = UInt16(IPv6Header.length)
+    fault = walk(header, end: min(header.totalLength, available))
+  }
+
+  @inlinable mutating func walk(_ header: IPv6Header, end: Int) -> Fault? {
     let base = header.base
-    let end = header.totalLength
     var count = 0
     while Self.isExtension(upperProtocol) {
       let offset = Int(upperOffset)

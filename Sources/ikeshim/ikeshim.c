@@ -7,6 +7,7 @@
  *   GW_RUN_DIR        where the sockets are (default /run/gw): DIR/pfkey.sock, DIR/xfrm.sock
  *   GW_PFKEY_SOCKET   one socket by its path; set but empty: that family stays with the kernel
  *   GW_XFRM_SOCKET    likewise
+ *   GW_IKE_SOCKET     where the daemon's own UDP sockets are named to the gateway: DIR/ike.sock
  *   GW_SHIM_DEBUG     set: say on stderr what is moved
  *
  * There is no table of descriptors: a moved socket is bound to an abstract name that says what it is and which port it
@@ -29,6 +30,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
@@ -59,10 +61,14 @@ enum { GRACE_SECONDS = 5, EXIT_STATUS = 75 /* EX_TEMPFAIL */ };
 /* iked gives its "kernel" 1 ms to answer. */
 enum { PFKEY_ANSWER_MILLISECONDS = 2000 };
 
+/* How long the gateway may take to learn of an IKE socket. */
+enum { NAMING_SECONDS = 2 };
+
 /* ---- Settings ---- */
 
 static struct {
-  char path[3][sizeof(((struct sockaddr_un *)0)->sun_path)]; /* by kind; empty: not moved */
+  /* By kind; empty: not moved. KIND_OTHER: GW_IKE_SOCKET. */
+  char path[3][sizeof(((struct sockaddr_un *)0)->sun_path)];
   bool debug;
 } settings;
 
@@ -82,6 +88,7 @@ __attribute__((constructor)) static void read_settings(void) {
   if (directory == NULL || directory[0] == '\0') directory = "/run/gw";
   set_path(KIND_PFKEY, "GW_PFKEY_SOCKET", directory, "pfkey.sock");
   set_path(KIND_XFRM, "GW_XFRM_SOCKET", directory, "xfrm.sock");
+  set_path(KIND_OTHER, "GW_IKE_SOCKET", directory, "ike.sock");
   settings.debug = getenv("GW_SHIM_DEBUG") != NULL;
 }
 
@@ -310,7 +317,55 @@ static int netlink_option(int fd, int option, const void *value, socklen_t lengt
   }
 }
 
-/* Per-socket IPsec bypass: the gateway never protects its own IKE packets, so a kernel that cannot set it is no error. */
+/* ---- The daemon's IKE sockets ---- */
+
+/* One message with the descriptor, and its answer. 0, or an errno. */
+static int name_to_gateway(int fd, uint32_t flags) {
+  struct sockaddr_un gateway = {.sun_family = AF_UNIX};
+  memcpy(gateway.sun_path, settings.path[KIND_OTHER], sizeof gateway.sun_path);
+  struct timeval patience = {.tv_sec = NAMING_SECONDS};
+  struct ikeshim_socket named = {.flags = flags};
+  struct ikeshim_answer answer = {.error = 0};
+  union {
+    struct cmsghdr header;
+    char room[CMSG_SPACE(sizeof(int))];
+  } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+  memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+  struct iovec vector = {.iov_base = &named, .iov_len = sizeof named};
+  struct msghdr message = {
+    .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+
+  int channel = (int)syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (channel < 0) return errno;
+  syscall(SYS_setsockopt, channel, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  syscall(SYS_setsockopt, channel, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  errno = EPROTO; /* of an answer cut short */
+  bool is_told = syscall(SYS_connect, channel, &gateway, sizeof gateway) == 0 &&
+                 syscall(SYS_sendmsg, channel, &message, MSG_NOSIGNAL) == (long)sizeof named &&
+                 syscall(SYS_recvfrom, channel, &answer, sizeof answer, 0, NULL, NULL) == (long)sizeof answer;
+  int error = is_told ? answer.error : errno;
+  syscall(SYS_close, channel);
+  return error;
+}
+
+/* A kernel that protects packets lets a socket with a bypass send in clear. Here the gateway is told which one it is. */
+static void name_socket(int fd, uint32_t flags) {
+  int saved = errno;
+  int protocol = 0;
+  socklen_t length = sizeof protocol;
+  if (settings.path[KIND_OTHER][0] != '\0' &&
+      syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 && protocol == IPPROTO_UDP) {
+    int error = name_to_gateway(fd, flags);
+    if (error != 0) {
+      fprintf(stderr, "ikeshim: %s: the gateway does not know of an IKE socket: %s\n", settings.path[KIND_OTHER],
+              strerror(error));
+    }
+    debug("socket %d is for IKE: flags %u, error %d", fd, flags, error);
+  }
+  errno = saved;
+}
+
+/* Per-socket IPsec bypass: done by the gateway, so a kernel that cannot set it is no error. */
 static bool is_bypass(int level, int option) {
   return (level == IPPROTO_IP && (option == OPTION_IP_IPSEC_POLICY || option == OPTION_IP_XFRM_POLICY)) ||
          (level == IPPROTO_IPV6 && (option == OPTION_IPV6_IPSEC_POLICY || option == OPTION_IPV6_XFRM_POLICY));
@@ -320,8 +375,12 @@ EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_
   NEXT(int, setsockopt, int, int, int, const void *, socklen_t);
   if (level == SOL_NETLINK && kind_of(fd, NULL) == KIND_XFRM) return netlink_option(fd, option, value, length);
   /* The gateway takes ESP out of UDP before the host sees it; the kernel must not eat what is left. */
-  if (level == IPPROTO_UDP && option == UDP_ENCAP) return 0;
+  if (level == IPPROTO_UDP && option == UDP_ENCAP) {
+    name_socket(fd, IKESHIM_SOCKET_TAKES_ESP);
+    return 0;
+  }
   if (is_bypass(level, option)) {
+    name_socket(fd, 0);
     if (next(fd, level, option, value, length) != 0) debug("bypass option %d: %s, ignored", option, strerror(errno));
     return 0;
   }

@@ -148,7 +148,7 @@ extension DataPlaneTests {
       }
     }
 
-    /// What the gateway's own kernel cut is looked up whole: by the policy for its ports, and as IKE, which none protects.
+    /// What the gateway's own kernel cut is looked up whole, by the policy for its ports; the key daemon's IKE goes by none.
     @Test(arguments: [AddressFamily.v4, .v6]) func whatTheKernelCutIsLookedUpWhole(_ family: AddressFamily) throws {
       for choice in [PortlessFragments.auto, .match, .drop] {
         for isPortless in [false, true] {
@@ -162,7 +162,8 @@ extension DataPlaneTests {
             Packets.udp(from: wan.0, to: wan.1, payload: [UInt8](repeating: 4, count: 2700), ports: ports)
           }
           let key = datagram((500, 500))
-          let clear = pair.a.sendFromHost(Packets.cut(key, payload: 1440))
+          let pieces = Packets.cut(key, payload: 1440)
+          let clear = pair.a.sendFromHost(frames: pieces.map { TestGateway.frame($0) }, kind: .fromKeyDaemon)
           #expect(clear.sent.count == 2 && clear.drops == [:])
           #expect(clear.sent.allSatisfy { $0.count <= 1500 })
           #expect(pair.b.receive(clear.sent).host == [key])

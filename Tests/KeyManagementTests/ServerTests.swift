@@ -52,6 +52,30 @@ struct ServerTests {
     #expect(throws: KeySocketError.self) { try ListeningSocket(path: String(repeating: "p", count: 200)) }
   }
 
+  /// Who names no socket is told so, and takes nobody's place.
+  @Test func ikeSocketsAreNamedByMessagesOfTheRightForm() throws {
+    let gateway = try TestGateway()
+    defer { gateway.stop() }
+    let path = gateway.directory + "/ike.sock"
+    for message in [[], [0], [0, 0, 0, 0], [UInt8](repeating: 0, count: 100)] {
+      let fd = connect(path)
+      #expect(fd >= 0)
+      defer { close(fd) }
+      _ = send(fd, message)
+      if message.isEmpty { shutdown(fd, Int32(SHUT_WR)) }
+      let answer = receive(fd)
+      #expect(answer == withUnsafeBytes(of: EINVAL) { Array($0) })
+      #expect(receive(fd) == [])
+    }
+    // Those that say nothing do not keep others out for ever: they are so many at most.
+    let silent = (0..<64).map { _ in connect(path) }
+    defer { silent.forEach { close($0) } }
+    let late = connect(path)
+    defer { close(late) }
+    #expect(receive(late) == [])
+    #expect(gateway.run { $0.named.isEmpty })
+  }
+
   /// A server that is stopped does not take the file of the one that came after it.
   @Test func stopLeavesOthersFile() throws {
     let path = NSTemporaryDirectory() + "keymgmt-\(getpid())-stop.sock"

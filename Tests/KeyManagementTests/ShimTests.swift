@@ -128,6 +128,37 @@ struct ShimTests {
     }
   }
 
+  /// A UDP socket with a bypass is the daemon's for IKE: the gateway is told before the call returns.
+  @Test func ikeSocketsAreNamed() throws {
+    try withShim { gateway, shim in
+      var value: Int32 = 2
+      for (family, level, option): (Int32, Int32, Int32) in [
+        (AF_INET, Int32(IPPROTO_IP), 16), (AF_INET, Int32(IPPROTO_IP), 17), (AF_INET6, Int32(IPPROTO_IPV6), 34),
+        (AF_INET6, Int32(IPPROTO_IPV6), 35), (AF_INET, Int32(IPPROTO_UDP), 100),
+      ] {
+        let udp = shim.socket(family, Int32(SOCK_DGRAM.rawValue), 0)
+        defer { close(udp) }
+        var file = stat()
+        fstat(udp, &file)
+        #expect(shim.setsockopt(udp, level, option, &value, 4) == 0)
+        let last = gateway.run { $0.named.last }
+        #expect(last?.inode == UInt64(file.st_ino) && last?.takesESP == (option == 100))
+      }
+      let count = gateway.run { $0.named.count }
+      let tcp = shim.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+      defer { close(tcp) }
+      #expect(shim.setsockopt(tcp, Int32(IPPROTO_IP), 17, &value, 4) == 0)
+      // Refused, and without a gateway: no error of the daemon's.
+      gateway.run { $0.refusal = ENOSPC }
+      let udp = shim.socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+      defer { close(udp) }
+      #expect(shim.setsockopt(udp, Int32(IPPROTO_IP), 17, &value, 4) == 0)
+      gateway.run { $0.ikeServer.stop() }
+      #expect(shim.setsockopt(udp, Int32(IPPROTO_IP), 17, &value, 4) == 0)
+      #expect(gateway.run { $0.named.count } == count)
+    }
+  }
+
   /// iked polls one millisecond for its answer.
   @Test func pfkeyIsAnswered() throws {
     try withShim { gateway, shim in

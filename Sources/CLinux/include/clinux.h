@@ -19,5 +19,8 @@
 int clinux_accept(int listener);
 /* Who is at the other end of an AF_UNIX connection (SO_PEERCRED), as of connect(); 0, or -1 and errno. */
 int clinux_peer(int socket, pid_t *process, uid_t *user);
+/* A datagram of `size` bytes at most, and the descriptor that came with it, closed on exec (-1: none, or several). What
+ * recvmsg() returns, and errno. Never waits. */
+ssize_t clinux_receive_descriptor(int socket, void *buffer, size_t size, int *descriptor);
 
 #endif

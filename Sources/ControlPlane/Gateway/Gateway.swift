@@ -45,6 +45,7 @@ public final class Gateway: @unchecked Sendable {
   var settledSPIs: [UInt32] = []
   /// Next hops that the data path waits for.
   var awaited: Set<NeighborKey> = []
+  var localPorts = LocalPorts()
   var linkStates: [Bool]
   var lastReload: ReloadReport?
   var workerSamples: WorkerSamples
@@ -153,6 +154,7 @@ public final class Gateway: @unchecked Sendable {
     _ = database.subscribe { [unowned self] event, origin in handle(event, origin: origin) }
     database.onAcquireAnswered = { [unowned self] in dataPlane.host.releaseProtected(policy: $0) }
     database.onKeyed = { [unowned self] in dataPlane.host.releaseKeyed(serial: $0) }
+    database.onEncapsulationPorts = { [unowned self] _ in publishLocalPorts() }
     database.onLarval = { [unowned self] in noteLarval($0, isThere: $1) }
     try setUpPorts()
     try loadRules()
@@ -160,7 +162,8 @@ public final class Gateway: @unchecked Sendable {
     givePacketChoices()
     givePaddingChoice()
     keySockets = try KeySockets(
-      paths: paths, database: database, loop: loop, configuration: configuration, logger: logger)
+      paths: paths, database: database, loop: loop, configuration: configuration, logger: logger
+    ) { [unowned self] in nameIKESocket($0, takesESP: $1) }
     try dataPlane.start()
     try attachHostPorts()
     // The daemon speaks through the TAPs.
@@ -197,6 +200,7 @@ public final class Gateway: @unchecked Sendable {
   private func startTimers() {
     loop.every(.milliseconds(5)) { [unowned self] in
       dataPlane.drainEvents { self.handle($0) }
+      settleLocalPorts()
       quiescence.reclaim()
     }
     loop.every(.milliseconds(250)) { [unowned self] in everyQuarterSecond() }

@@ -73,6 +73,7 @@ extension Gateway {
     dataPlane.shared.pointee.clock.store(UInt32(truncatingIfNeeded: seconds), ordering: .relaxed)
     journal.reserveIfNeeded(database)
     writePolicies()
+    refreshLocalPorts()
     dataPlane.host.hasKeyDaemon.store(keySockets?.daemons.isEmpty == false, ordering: .relaxed)
   }
 

@@ -16,6 +16,8 @@ public struct GatewayPaths: Sendable {
   public var controlSocket: String { runDirectory + "/gwctl.sock" }
   public var pfkeySocket: String { runDirectory + "/pfkey.sock" }
   public var xfrmSocket: String { runDirectory + "/xfrm.sock" }
+  /// Where key daemons name their IKE sockets.
+  public var ikeSocket: String { runDirectory + "/ike.sock" }
   /// Written on USR1.
   public var reportFile: String { runDirectory + "/gwd.report" }
   var lockFile: String { runDirectory + "/gwd.lock" }

@@ -4,11 +4,12 @@ import IPsec
 import KeyManagement
 import Logging
 
-/// The key daemons' two sockets, and what becomes of a daemon's SAs when it goes. Control thread.
+/// The key daemons' two sockets, the one where they name their own, and what becomes of a daemon's SAs when it goes. Control thread.
 final class KeySockets {
   private let xfrmService: XFRMService
   private let pfkeyService: PFKeyService
   private let servers: [KeySocketServer]
+  private let ikeSocketServer: IKESocketServer
   private let database: SecurityDatabase
   private let loop: ControlLoop
   private let logger: Logger
@@ -16,7 +17,7 @@ final class KeySockets {
 
   init(
     paths: GatewayPaths, database: SecurityDatabase, loop: ControlLoop, configuration: GatewayConfiguration,
-    logger: Logger
+    logger: Logger, nameIKESocket: @escaping (_ descriptor: Int32, _ takesESP: Bool) -> Int32
   ) throws {
     self.database = database
     self.loop = loop
@@ -36,6 +37,9 @@ final class KeySockets {
         pfkey.makeSession(owner: client.owner, origin: client.origin, output: output)
       },
     ]
+    ikeSocketServer = IKESocketServer(path: paths.ikeSocket, loop: loop, take: nameIKESocket)
+    // Before the others: a daemon names its sockets as soon as it finds those.
+    try ikeSocketServer.start()
     for server in servers {
       server.connectionClosed = { [unowned self] owner, wasDaemon in if wasDaemon { daemonLeft(owner) } }
       try server.start()
@@ -44,6 +48,7 @@ final class KeySockets {
 
   func stop() {
     for server in servers { server.stop() }
+    ikeSocketServer.stop()
     xfrmService.shutDown()
     pfkeyService.shutDown()
   }

@@ -20,6 +20,11 @@ public final class HostPath: @unchecked Sendable {
   private let counters: CounterBlock
   private var queue: NeighborQueue
   private var saQueue = SAQueue()
+  /// Whose frames go by no policy.
+  public let keyDaemonSockets: KeyDaemonSockets
+  private var keyDaemonFrames: KeyDaemonFrames
+  /// Frames of a port since its TAP was empty.
+  private var framesSinceEmpty: [Int]
   /// A key daemon listens: an ACQUIRE may have an answer. Written by the control thread.
   public let hasKeyDaemon = Atomic(false)
   private let stopping = Atomic(false)
@@ -36,6 +41,9 @@ public final class HostPath: @unchecked Sendable {
   ) throws {
     counters = CounterBlock(count: DropReason.allCases.count)
     pool = try pools.pool(socket: ports.first?.socket ?? -1)
+    keyDaemonSockets = KeyDaemonSockets(taps: configuration.ports.count)
+    keyDaemonFrames = KeyDaemonFrames(keyDaemonSockets)
+    framesSinceEmpty = Array(repeating: 0, count: configuration.ports.count)
     queue = NeighborQueue(
       perNeighbor: configuration.waitingPerNeighbor, inAll: configuration.waitingInAll)
     workerOfPort = ports.indices.map(plan.hostWorker(port:))
@@ -84,6 +92,7 @@ public final class HostPath: @unchecked Sendable {
   func stop() {
     stopping.store(true, ordering: .relaxed)
     while isRunning.load(ordering: .acquiring) { usleep(1000) }
+    keyDaemonSockets.giveUp()
     for tap in taps { tap?.close() }
     for ring in fromPorts { ring?.free() }
     for ring in toWorkers { ring.free() }
@@ -159,26 +168,60 @@ public final class HostPath: @unchecked Sendable {
   }
 
   private func fromKernel(_ port: Int) -> Int {
-    guard let tap = taps[port] else { return 0 }
+    guard let tap = taps[port] else {
+      keyDaemonSockets.noteEmpty(tap: port)
+      return 0
+    }
+    return withUnsafeTemporaryAllocation(of: Mbuf.self, capacity: Self.mostFrames) { burst in
+      let count = read(tap, port: port, into: burst)
+      let ours = selectKeyDaemons(UnsafeBufferPointer(rebasing: burst[..<count]))
+      for index in 0..<count {
+        burst[index].note.initialize(
+          to: PacketNote(
+            kind: ours?[index] == true ? .fromKeyDaemon : .fromKernel, origin: .host, version: 0, dontFragment: false,
+            isSealed: false, port: UInt16(port), policy: 0, nextHopHigh: 0, nextHopLow: 0, destinationHigh: 0,
+            destinationLow: 0))
+        give(burst[index], toWorker: workerOfPort[port])
+      }
+      return count
+    }
+  }
+
+  private static let mostFrames = 32
+  /// More than a TAP holds (its interface's txqueuelen, 1000).
+  private static let framesOfFullTap = 8192
+
+  /// Returns how many frames there were.
+  private func read(_ tap: TapDevice, port: Int, into burst: UnsafeMutableBufferPointer<Mbuf>) -> Int {
     var count = 0
-    while count < 32 {
+    while count < burst.count {
       guard let mbuf = pool.allocate() else { return count }
       let outcome = tap.read(into: mbuf)
       guard outcome == .done, mbuf.pointee.data_len >= 14 else {
         cdpdk_free(mbuf)
         if outcome == .dropped { count1(.hostMalformed) }
         if outcome == .dropped || outcome == .done { continue }
-        return count
+        return noteEmpty(port, read: count)
       }
-      mbuf.note.initialize(
-        to: PacketNote(
-          kind: .fromKernel, origin: .host, version: 0, dontFragment: false, isSealed: false, port: UInt16(port),
-          policy: 0,
-          nextHopHigh: 0, nextHopLow: 0, destinationHigh: 0, destinationLow: 0))
-      give(mbuf, toWorker: workerOfPort[port])
+      (burst.baseAddress! + count).initialize(to: mbuf)
       count += 1
     }
+    framesSinceEmpty[port] += count
+    if framesSinceEmpty[port] >= Self.framesOfFullTap { _ = noteEmpty(port, read: count) }
     return count
+  }
+
+  private func noteEmpty(_ port: Int, read count: Int) -> Int {
+    framesSinceEmpty[port] = 0
+    keyDaemonSockets.noteEmpty(tap: port)
+    return count
+  }
+
+  /// Nil: none is.
+  private func selectKeyDaemons(_ frames: UnsafeBufferPointer<Mbuf>) -> [Bool]? {
+    guard !frames.isEmpty, !keyDaemonFrames.isIdle else { return nil }
+    let contents = frames.map { UnsafeRawBufferPointer(start: $0.data, count: Int($0.pointee.data_len)) }
+    return keyDaemonFrames.areOurs(contents, now: Self.seconds())
   }
 
   private func give(_ mbuf: Mbuf, toWorker worker: Int) {

@@ -9,25 +9,37 @@ enum Classifier {
   /// Fills and returns the entry of the packet's flow.
   @inline(never)
   static func classify(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_flow_entry> {
-    let entry = w.pointee.flows.insert(
-      &packet.pointee.key, hash: packet.pointee.hash, generation: w.pointee.generation, policy: nil)
+    let entry = entry(w, packet)
     let flow = Flow(packet)
     let hasOneSA = flow.origin == .tunnel && packet.pointee.depth == 1
     entry.pointee.sa_serial = hasOneSA ? packet.pointee.sa.unsafelyUnwrapped.pointee.serial : 0
     entry.pointee.adjacency = w.adjacencyIndex(of: packet)
     let adjacency = w.pointee.adjacencies.adjacency(at: entry.pointee.adjacency)
-    if flow.isFragment, flow.origin != .host, adjacency.pointee.kind == .local {
+    if flow.isFragment, !flow.origin.isOwn, adjacency.pointee.kind == .local {
       // Looked up whole. Here even those of protocols without ports are put together, as a policy may ask for ports that
       // this piece's protocol, an extension header, stands before.
       if let reason = refusesMartian(flow, adjacency) { set(entry, .drop, reason) } else { set(entry, .join) }
       return entry
     }
     let outcome =
-      refusesMartian(flow, adjacency) ?? refusesPiece(w, flow, adjacency)
-      ?? refusesInbound(w, packet, flow, entry, adjacency) ?? refusesSource(w, flow, adjacency)
-      ?? direct(w, flow, entry, adjacency)
+      refusesMartian(flow, adjacency) ?? PolicyExemptions.refusesDiscovery(packet, adjacency)
+      ?? refusesPiece(w, flow, adjacency) ?? refusesInbound(w, packet, flow, entry, adjacency)
+      ?? refusesSource(w, flow, adjacency) ?? direct(w, packet, flow, entry, adjacency)
     if let outcome { set(entry, .drop, outcome) }
+    if packet.pointee.origin == .answer, entry.pointee.action != FlowAction.protect.rawValue {
+      set(entry, .drop, .answerUnprotected)
+    }
     return entry
+  }
+
+  /// Where the decision is put: into the cache, or, if it holds for this packet alone, where the next such one is put.
+  private static func entry(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_flow_entry> {
+    guard PolicyExemptions.dependOnMore(packet.pointee.key) else {
+      return w.pointee.flows.insert(
+        &packet.pointee.key, hash: packet.pointee.hash, generation: w.pointee.generation, policy: nil)
+    }
+    w.pointee.passing.pointee = gw_flow_entry()
+    return w.pointee.passing
   }
 
   private static func set(
@@ -39,7 +51,7 @@ enum Classifier {
 
   /// RFC 1812 5.3.7; the kernel's own packets are its own affair.
   private static func refusesMartian(_ flow: Flow, _ adjacency: UnsafePointer<Adjacency>) -> DropReason? {
-    guard flow.origin != .host else { return nil }
+    guard !flow.origin.isOwn else { return nil }
     let key = flow.key
     let kind = adjacency.pointee.kind
     let isOwn = kind == .local || kind == .multicast || kind == .broadcast
@@ -75,7 +87,7 @@ enum Classifier {
     _ w: WorkerPointer, _ packet: PacketPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    guard flow.origin != .host, !isExempt(flow, adjacency) else { return nil }
+    guard !flow.origin.isOwn, !PolicyExemptions.passesIn(w, packet, adjacency) else { return nil }
     var key = flow.key(GW_IN)
     let policy = w.pointee.spd.lookup(&key)
     entry.pointee.policy = policy
@@ -122,47 +134,29 @@ enum Classifier {
     }
   }
 
-  /// Key management and neighbour discovery of the gateway itself go in clear whatever the policies say: a key daemon
-  /// cannot protect the messages that make its keys, and ND runs below IP security (RFC 4301 4.4.1, RFC 3971).
-  private static func isExempt(_ flow: Flow, _ adjacency: UnsafePointer<Adjacency>) -> Bool {
-    guard flow.origin != .tunnel else { return false }
-    let key = flow.key
-    let isOwn = flow.origin == .host || adjacency.pointee.kind == .local
-    if isOwn && key.ip_protocol == IPProtocol.udp && !flow.hidesPorts {
-      let port = flow.origin == .host ? key.source_port : key.destination_port
-      if port == 500 || port == 4500 { return true }
-    }
-    return isNeighborDiscovery(flow)
-  }
-
-  private static func isNeighborDiscovery(_ flow: Flow) -> Bool {
-    flow.key.ip_protocol == IPProtocol.icmpv6 && !flow.hidesPorts && (133...137).contains(flow.key.source_port)
-      && flow.isIPv6
-  }
-
   /// RFC 1812 5.3.8, behind the SPD "in", which says more of what it refuses. Neighbour discovery makes the routes, and
   /// tells of an address that another has too (RFC 4862 5.4.4).
   private static func refusesSource(
     _ w: WorkerPointer, _ flow: Flow, _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
     let kind = adjacency.pointee.kind
-    let isOwnDiscovery = isNeighborDiscovery(flow) && (kind == .local || kind == .multicast)
+    let isOwnDiscovery = PolicyExemptions.isDiscovery(flow.key) && (kind == .local || kind == .multicast)
     return flow.origin == .clear && !isOwnDiscovery ? SourceCheck.refuses(w, flow, adjacency) : nil
   }
 
   /// Where the packet goes; a reason if nowhere.
   private static func direct(
-    _ w: WorkerPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
+    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
     // What the kernel sends has its policy too where it goes to a group or to another station on the link.
-    if flow.origin == .host { return toNetwork(w, flow, entry, adjacency) }
+    if flow.origin.isOwn { return toNetwork(w, packet, flow, entry, adjacency) }
     switch adjacency.pointee.kind {
     case .local, .multicast: return toHost(flow, entry)
     case .broadcast:
       let isHere = adjacency.pointee.port == Adjacency.anyPort || adjacency.pointee.port == flow.port
       return isHere ? toHost(flow, entry) : .broadcast
-    default: return toNetwork(w, flow, entry, adjacency)
+    default: return toNetwork(w, packet, flow, entry, adjacency)
     }
   }
 
@@ -176,14 +170,15 @@ enum Classifier {
     }
   }
 
-  /// The SPD "out", with its table of outcomes; then the next hop.
+  /// The SPD "out", with its table of outcomes; then the next hop. What the kernel sends to a group or to another of its
+  /// own addresses leaves as it framed it.
   private static func toNetwork(
-    _ w: WorkerPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
+    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    var key = flow.key(GW_OUT)
-    if !isExempt(flow, adjacency) {
-      let policy = w.pointee.spd.lookup(&key)
+    if !PolicyExemptions.passesOut(packet, adjacency) {
+      var key = flow.key(GW_OUT)
+      let policy = outbound(w, packet, &key)
       if PortlessPacket.isJoined(w, key, flow.origin, policy) {
         set(entry, .join)
         return nil
@@ -201,6 +196,17 @@ enum Classifier {
     let isReady = adjacency.pointee.kind == .forward && adjacency.pointee.state == .reachable
     set(entry, isReady ? .forward : .exception)
     return nil
+  }
+
+  /// The policy "out" of a packet; of an ICMP error of which none speaks that of the traffic that it is about, whose key it
+  /// has then.
+  private static func outbound(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ key: inout gw_flow_key
+  ) -> UnsafeMutablePointer<gw_policy>? {
+    if let policy = w.pointee.spd.lookup(&key) { return policy }
+    guard let back = QuotedPacket.returnKey(packet) else { return nil }
+    key = back
+    return w.pointee.spd.lookup(&key)
   }
 }
 

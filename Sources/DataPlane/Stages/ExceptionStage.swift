@@ -75,12 +75,14 @@ enum ExceptionStage {
         nextHopHigh: isGlean ? destination.high : adjacency.pointee.nextHopHigh,
         nextHopLow: isGlean ? destination.low : adjacency.pointee.nextHopLow,
         destinationHigh: destination.high, destinationLow: destination.low,
-        nextHopIsIPv6: isGlean ? packet.pointee.version == 6 : adjacency.pointee.nextHop?.family == .v6))
+        nextHopIsIPv6: isGlean ? packet.pointee.version == 6 : adjacency.pointee.nextHop?.family == .v6,
+        ends: TunnelEnds(inbound: packet.pointee.sa) ?? TunnelEnds()))
     var element: Mbuf? = mbuf
     if cdpdk_ring_enqueue(ring, &element, 1) != 1 { w.drop(packet, .neighborQueueFull) }
   }
 
-  /// Makes an ICMP error about the packet and sends it to its source, within the rate limit and where the RFCs allow.
+  /// Makes an ICMP error about the packet and sends it to its source, within the rate limit and where the RFCs and
+  /// `ICMPStage`'s rule allow.
   @inline(never)
   static func answer(_ w: WorkerPointer, _ packet: PacketPointer, _ error: ICMPAnswer, mtu: Int = 0) {
     ICMPStage.answer(w, packet, error, mtu: mtu)

@@ -62,7 +62,9 @@ enum HostStage {
       if note.pointee.kind == .resolved {
         if let packet = waited(w, mbuf, note) { w.pointee.transmit.append(packet) }
       } else if note.pointee.kind == .failed {
-        if let packet = waited(w, mbuf, note) { failed(w, packet, isSealed: note.pointee.isSealed) }
+        if let packet = waited(w, mbuf, note) {
+          failed(w, packet, isSealed: note.pointee.isSealed, note.pointee.ends)
+        }
       } else if note.pointee.kind == .dummy {
         DummyStage.send(w, mbuf, note)
       } else {
@@ -93,7 +95,11 @@ enum HostStage {
     }
     // What was put together may be cut again, though the header of IPv6 does not say so.
     if note.pointee.kind == .mayHaveSA { packet.pointee.dontFragment = note.pointee.dontFragment }
-    if note.pointee.kind == .mayBeOpened { w.sort(packet) } else { w.enqueueForPolicy(packet) }
+    switch note.pointee.kind {
+    case .mayBeOpened: w.sort(packet)
+    case .fromKeyDaemon: PolicyExemptions.sendKeyManagement(w, packet)
+    default: w.enqueueForPolicy(packet)
+    }
   }
 
   /// A packet that waited for its neighbour, finished but for the link header. Nil: no record is free for it.
@@ -117,8 +123,10 @@ enum HostStage {
   }
 
   /// RFC 1812 3.3.2: a host that does not answer ARP is unreachable.
-  private static func failed(_ w: WorkerPointer, _ packet: PacketPointer, isSealed: Bool) {
-    if !isSealed { ExceptionStage.answer(w, packet, .hostUnreachable) }
+  private static func failed(_ w: WorkerPointer, _ packet: PacketPointer, isSealed: Bool, _ ends: TunnelEnds) {
+    // For its key.
+    let isRight = (packet.pointee.version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)) == nil
+    if !isSealed, isRight { ICMPStage.answer(w, packet, .hostUnreachable, mtu: 0, ends: ends) }
     w.drop(packet, .neighborUnresolved)
   }
 }

@@ -181,7 +181,7 @@ enum InboundStage {
     }
   }
 
-  /// UDP to port 4500 (RFC 3948 2): a keepalive, IKE behind the non-ESP marker, or ESP.
+  /// UDP to port 4500, or another that SAs have (RFC 3948 2): a keepalive, IKE behind the non-ESP marker, or ESP.
   @inline(never)
   private static func encapsulated(
     _ w: WorkerPointer, _ packet: PacketPointer, available: Int

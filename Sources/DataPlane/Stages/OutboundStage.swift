@@ -62,8 +62,9 @@ enum OutboundStage {
         WithoutSA.run(w, packet, policy)
         continue
       }
-      packet.pointee.sa = sa
+      // Until then its SA is the one that it came out of.
       guard accepts(w, packet, sa) else { continue }
+      packet.pointee.sa = sa
       run.add(w, policy, bytes: Int(packet.pointee.length))
       packet.pointee.depth = 0
       (list.base + kept).initialize(to: packet)

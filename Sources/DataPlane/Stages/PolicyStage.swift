@@ -118,7 +118,7 @@ enum PolicyStage {
   /// Routers count down (RFC 1812 5.3.1), also before a tunnel (RFC 4301 5.1.2.1); what the gateway sends itself stays.
   @inline(__always)
   private static func decrementTTL(_ packet: PacketPointer) -> Bool {
-    if packet.pointee.origin == .host { return true }
+    if packet.pointee.origin.isOwn { return true }
     let ip = packet.pointee.ip
     return packet.pointee.version == 4 ? IPv4Header.decrementTTL(ip) : IPv6Header.decrementHopLimit(ip)
   }

@@ -147,7 +147,7 @@ extension UnsafeMutablePointer where Pointee == Worker {
     let isInbound =
       number < 64
       ? inboundProtocols >> UInt64(number) & 1 != 0
-        && (number != IPProtocol.udp || packet.pointee.key.destination_port == IPParser.encapsulationPort)
+        && (number != IPProtocol.udp || takesEncapsulation(at: packet.pointee.key.destination_port))
       : number == IPProtocol.ipcomp
     if isInbound {
       packet.pointee.hash = 0
@@ -157,6 +157,15 @@ extension UnsafeMutablePointer where Pointee == Worker {
     }
     return isInbound
   }
+
+  /// ESP may come in UDP to this port of the gateway's.
+  @inline(__always)
+  func takesEncapsulation(at port: UInt16) -> Bool {
+    port == IPParser.encapsulationPort || pointee.hasEncapsulationPorts && takesOther(at: port)
+  }
+
+  @inline(never)
+  private func takesOther(at port: UInt16) -> Bool { pointee.shared.pointee.encapsulationPorts.contains(port) }
 
   /// Those of the numbers below 64 that may be IPsec for this gateway, a bit each.
   private var inboundProtocols: UInt64 {

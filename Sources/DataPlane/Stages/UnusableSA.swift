@@ -21,11 +21,12 @@ enum UnusableSA {
   static func outbound(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
     guard isUnkeyed(sa) else { return OutboundStage.dropCounted(w, packet, sa, .saStopped) }
     let isWhole = packet.pointee.version == 4 || packet.pointee.version == 6
-    guard packet.pointee.origin != .tunnel, packet.pointee.depth == 0, isWhole else {
+    let mayWait = packet.pointee.origin == .clear || packet.pointee.origin == .host
+    guard mayWait, packet.pointee.depth == 0, isWhole else {
       OutboundStage.dropCounted(w, packet, sa, .saUnkeyed)
       return ask(w, sa)
     }
-    if packet.pointee.origin != .host { WithoutSA.restoreTTL(packet) }
+    if packet.pointee.origin == .clear { WithoutSA.restoreTTL(packet) }
     wait(w, packet, sa, .waitsForKeys)
   }
 

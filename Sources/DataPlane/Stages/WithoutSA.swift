@@ -22,6 +22,7 @@ enum WithoutSA {
   }
 
   private static func passInClear(_ w: WorkerPointer, _ packet: PacketPointer) {
+    guard packet.pointee.origin != .answer else { return w.drop(packet, .answerUnprotected) }
     packet.pointee.policy = nil
     packet.pointee.adjacency = w.adjacencyIndex(of: packet)
     w.pointee.transmit.append(packet)
@@ -34,12 +35,13 @@ enum WithoutSA {
     _ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>
   ) {
     let asked = policy.acquirePendingAtomic.pointee.load(ordering: .relaxed)
-    guard packet.pointee.origin != .tunnel, asked < SAQueue.packetsPerPolicy, w.pointee.waiting != nil else {
+    let mayWait = packet.pointee.origin == .clear || packet.pointee.origin == .host
+    guard mayWait, asked < SAQueue.packetsPerPolicy, w.pointee.waiting != nil else {
       if asked == 0 { acquire(w, packet, policy) }
       w.drop(packet, asked < SAQueue.packetsPerPolicy ? .policyNoSA : .saQueueFull)
       return
     }
-    if packet.pointee.origin != .host { restoreTTL(packet) }
+    if packet.pointee.origin == .clear { restoreTTL(packet) }
     let key = packet.pointee.key
     wait(w, packet, .waitsForSA, policy.pointee.index, orDrop: .saQueueFull)
     // After the packet is in the ring: when the mark is cleared, the host thread looks there.

@@ -192,6 +192,7 @@ extension SecurityDatabase {
     if entry.saProtocol == .ipip { named[entry.identifier] = entry }
     // Outbound IPIP is never looked up by packets.
     if entry.saProtocol != .ipip || entry.isInbound { _ = sad.insert(sa) }
+    noteEncapsulation(of: entry, isThere: true)
     joinBundle(entry)
     if !entry.isInbound {
       bindings.insert(entry)
@@ -218,6 +219,7 @@ extension SecurityDatabase {
     }
     wheel.cancel(entry)
     entries[entry.serial] = nil
+    noteEncapsulation(of: entry, isThere: false)
     if entry.saProtocol == .ipip { named[entry.identifier] = nil }
     if !entry.isInbound {
       bindings.remove(entry)

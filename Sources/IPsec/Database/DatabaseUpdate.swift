@@ -30,6 +30,7 @@ extension SecurityDatabase {
     let users = policies(using: entry)
     entry.parameters = parameters
     let replaced = parameters.isSameForWorkers(as: old) ? nil : replaceRecord(of: entry, in: users)
+    noteEncapsulation(of: entry, isThere: true)
     if entry.state == .dying { revive(entry) }
     reschedule(entry)
     rebindPolicies(for: entry)

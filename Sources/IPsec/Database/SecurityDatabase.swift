@@ -33,6 +33,9 @@ public final class SecurityDatabase: SecurityStore {
   var larvalCount = 0
   /// A larval SA has come, or (false) goes: its SA follows in the same call, if any does.
   public var onLarval: ((_ parameters: SAParameters, _ isThere: Bool) -> Void)?
+  var encapsulations = EncapsulationPorts()
+  /// `encapsulationPorts` changed.
+  public var onEncapsulationPorts: ((Set<UInt16>) -> Void)?
   let bindings = SABindingIndex()
   var bundles = BundleLinks()
   private var lastSerial: UInt32 = 0

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// How much a client may leave unread, in bytes of queued datagrams.

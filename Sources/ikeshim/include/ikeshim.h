@@ -21,4 +21,17 @@ struct ikeshim_hello {
 
 /* Gateway to shim: an nlmsghdr of type NLMSG_OVERRUN and nothing else says that multicasts were dropped because this
  * socket was not read. The shim turns it into ENOBUFS, as the kernel reports it. */
+/* What is sent to GW_IKE_SOCKET (AF_UNIX/SOCK_SEQPACKET), with the descriptor (SCM_RIGHTS), for each UDP socket that asks
+ * for the kernel's IPsec bypass or its decapsulation: one message on a connection, and one answer. The gateway's side is
+ * KeyManagement/Server/IKESocketServer.swift. */
+struct ikeshim_socket {
+  uint32_t flags; /* IKESHIM_SOCKET_…; those stated before stay */
+};
+
+/* ESP in UDP comes to its port (UDP_ENCAP). */
+#define IKESHIM_SOCKET_TAKES_ESP (1u << 0)
+
+struct ikeshim_answer {
+  int32_t error; /* 0, or an errno */
+};
 #endif

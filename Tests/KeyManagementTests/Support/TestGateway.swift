@@ -17,6 +17,10 @@ final class TestGateway: @unchecked Sendable {
     let xfrmServer: KeySocketServer
     let pfkeyServer: KeySocketServer
     var closed: [(owner: Owner, wasDaemon: Bool)] = []
+    private(set) var ikeServer: IKESocketServer!
+    /// The IKE sockets that were named, and what is said to those who name more.
+    var named: [(inode: UInt64, takesESP: Bool)] = []
+    var refusal: Int32 = 0
 
     /// Where the test emits events itself.
     var memory: MemoryStore { store as! MemoryStore }
@@ -35,6 +39,15 @@ final class TestGateway: @unchecked Sendable {
       pfkeyServer = KeySocketServer(
         path: directory + "/pfkey.sock", kind: .pfkey, loop: loop, limits: limits, allowedUser: getuid()
       ) { pfkey.makeSession(owner: $0.owner, origin: $0.origin, output: $1) }
+      ikeServer = IKESocketServer(path: directory + "/ike.sock", loop: loop, allowedUser: getuid()) {
+        [unowned self] descriptor, takesESP in
+        var file = stat()
+        fstat(descriptor, &file)
+        close(descriptor)
+        if refusal == 0 { named.append((UInt64(file.st_ino), takesESP)) }
+        return refusal
+      }
+      try ikeServer.start()
       for server in [xfrmServer, pfkeyServer] {
         try server.start()
         server.connectionClosed = { [unowned self] in closed.append(($0, $1)) }
@@ -42,6 +55,7 @@ final class TestGateway: @unchecked Sendable {
     }
 
     func stop() {
+      ikeServer.stop()
       xfrmServer.stop()
       pfkeyServer.stop()
     }
