@@ -100,6 +100,8 @@ class Gateway:
         self.ipsec = self.folder / "ipsec.conf"
         self.log = self.folder / "gwd.log"
         self.process = None
+        # Shell commands in the mount namespace that gwd has to itself, before it starts.
+        self.prelude = ""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.keys.mkdir(mode=0o700, exist_ok=True)
         write_private(self.ipsec, "")
@@ -134,9 +136,10 @@ class Gateway:
 
     def start(self, wait=True):
         self.write_config()
+        prelude = ["sh", "-ec", f'{self.prelude}\nexec "$@"', "sh"] if self.prelude else []
         with open(self.log, "ab") as log:
-            self.process = self.space.popen(program("gwd"), "--config", self.config, "--run-dir", self.run_dir,
-                                            stdout=log, stderr=subprocess.STDOUT)
+            self.process = self.space.popen(*prelude, program("gwd"), "--config", self.config, "--run-dir",
+                                            self.run_dir, stdout=log, stderr=subprocess.STDOUT)
         if wait:
             self.wait_ready()
         return self

@@ -34,6 +34,7 @@ public struct ControlError: Error, Codable, Sendable, Hashable, CustomStringConv
   public init(_ error: DatabaseError) {
     switch error {
     case .exists: self.init(.exists, error.description)
+    case .keyInUse: self.init(.invalid, error.description)
     case .notFound: self.init(.notFound, error.description)
     case .invalid: self.init(.invalid, error.description)
     case .unsupported: self.init(.unsupported, error.description)

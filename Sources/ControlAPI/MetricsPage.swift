@@ -20,6 +20,10 @@ public struct MetricsPage {
     family("gw_uptime_seconds", .gauge, "Seconds since the gateway started.", [([:], status.uptimeSeconds)])
     family("gw_running", .gauge, "1 while packets are forwarded.", [([:], status.state == .running ? 1 : 0)])
     family("gw_sas", .gauge, "Security associations in the SAD.", [([:], Double(status.saCount))])
+    family(
+      "gw_held_sas", .gauge, "SAs that carry nothing until sequence numbers are reserved for them in state-dir.",
+      [([:], Double(status.heldSACount))])
+    family("gw_state_written", .gauge, "1 while state-dir can be written.", [([:], status.stateWritten ? 1 : 0)])
     family("gw_flows", .gauge, "Policies in the SPD.", [([:], Double(status.flowCount))])
     family(
       "gw_key_schedules", .gauge, "Key schedules of SAs; SAs beyond the limit get theirs when a packet comes.",

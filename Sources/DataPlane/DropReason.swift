@@ -54,6 +54,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
 
   // Outbound IPsec
   case sequenceExhausted
+  case sequenceUnreserved
   case noTailroom
   case sealFailed
   case bundleTooDeep
@@ -164,6 +165,7 @@ extension DropReason {
     case .saQueueFull: "more packets wait for an SA of its policy than may"
     case .saWaitTimeout: "it waited for an SA of its policy, and none came in time"
     case .sequenceExhausted: "the SA has no sequence numbers left"
+    case .sequenceUnreserved: "the SA's next sequence numbers could not be reserved in state-dir yet"
     case .noTailroom: "no room around the packet"
     case .sealFailed: "the crypto engine failed"
     case .bundleTooDeep: "too many SAs in a bundle"

@@ -11,6 +11,8 @@ public struct Event: Sendable {
     case softLimit, hardLimit
     /// Its sequence numbers are used up.
     case sequenceExhausted
+    /// It has come to its limit, which is not the end.
+    case numbersNeeded
     /// ESP in UDP came from elsewhere: `number` is the SA's serial, `key` the outer packet.
     case mapping
     /// SA `number` has packets and no key schedule.

@@ -20,7 +20,8 @@ struct RulesFile {
 
   /// - Parameter ike: whether gwd is to see to the `ike` rules; else they are left out.
   func prepare(_ mode: RuleTransaction.Mode, isAtomic: Bool, ike: Bool = true) throws(IPsecConfError) -> Prepared {
-    let wanted = try conf.transaction()
+    // What is weak is the gateway's to refuse: its gateway.yaml may permit it.
+    let wanted = try conf.transaction(allowWeak: true)
     var sas: [Rule] = []
     var bundles: [Rule] = []
     // A selector that stands twice counts as the last rule has it.

@@ -18,6 +18,7 @@ import Wire
     burst: 64
     numa: interleave
     allow-weak: true
+    low-spis: true
     fragments: after
     portless-fragments: drop
     path-mtu-expiry: 30
@@ -51,7 +52,7 @@ import Wire
     #expect(!c.hugepages && c.memory == 512 && c.workers == [2, 3])
     #expect(c.idle == .sleep && c.crypto == .ipsecMB && c.onIKEExit == .hold(seconds: 45))
     #expect(c.runDirectory == "/tmp/run" && c.stateDirectory == "/tmp/state" && c.logLevel == .debug)
-    #expect(c.burst == 64 && c.allowWeak && c.fragments == .after && c.portlessFragments == .drop)
+    #expect(c.burst == 64 && c.allowWeak && c.lowSPIs && c.fragments == .after && c.portlessFragments == .drop)
     #expect(c.pathMTUExpiry == 30 && c.numa == .interleave && c.espPadding == .any)
     #expect(c.sourceCheck == .loose && c.sourceChecks == [.loose, .off])
     #expect(c.metrics?.address == IPAddress("127.0.0.1") && c.metrics?.port == 9100)
@@ -72,7 +73,7 @@ import Wire
     let c = try GatewayConfiguration(yaml: "ports: [{name: a, device: net_null0}]")
     #expect(c.hugepages && c.memory == nil && c.workers == nil && c.idle == .poll && c.crypto == .auto)
     #expect(c.onIKEExit == .hold(seconds: 30) && c.runDirectory == "/run/gw" && c.stateDirectory == "/var/lib/gw")
-    #expect(c.burst == 32 && c.ipsec == nil && !c.allowWeak && c.fragments == .before && c.metrics == nil)
+    #expect(c.burst == 32 && c.ipsec == nil && !c.allowWeak && !c.lowSPIs && c.fragments == .before && c.metrics == nil)
     #expect(c.numa == .local && c.espPadding == .strict)
     #expect(c.portlessFragments == .auto && c.pathMTUExpiry == 600)
     #expect(c.sourceCheck == .auto && c.sourceChecks == [.auto])

@@ -102,7 +102,7 @@ import Wire
         + "authkey 0x\(String(repeating: "1", count: 40))\n"
         + "esp from 192.0.2.1 to 192.0.2.2 spi 0x1004 enc 3des-cbc auth none "
         + "enckey 0x\(String(repeating: "1", count: 48))\n")
-    let sas = try conf.transaction().sas
+    let sas = try conf.transaction(allowWeak: true).sas
     #expect(sas.map(\.saProtocol) == [.ah, .ipcomp, .ipip, .esp, .esp])
     #expect(sas.map(\.transform.encryption) == [.null, .null, .null, .null, .tripleDESCBC])
     #expect(sas.map(\.transform.authentication) == [.hmacSHA256, nil, nil, .hmacSHA1, nil])
@@ -153,6 +153,27 @@ import Wire
     let error = #expect(throws: IPsecConfError.self) { try conf.transaction() }
     #expect(error?.description == "stdin: 1: auth hmac-md5 is weak: it needs allow-weak in gateway.yaml")
     #expect(try conf.transaction(allowWeak: true).sas.map(\.transform.authentication) == [.hmacMD5])
+  }
+
+  /// Parsed and printed as OpenBSD does, and refused when it is loaded: each with its line.
+  @Test func encryptionAloneNeedsASwitch() throws {
+    let des = String(repeating: "0102030405060708", count: 2) + String(repeating: "1", count: 16)
+    let conf = try Self.parse(
+      "esp from 192.0.2.1 to 192.0.2.2 spi 0x1000 auth none enckey \(Self.key16)\n"
+        + "esp from 192.0.2.1 to 192.0.2.2 spi 0x1001 enc 3des-cbc authkey \(Self.key32) enckey 0x\(des)\n")
+    #expect(conf.rules.count == 2)
+    let error = #expect(throws: IPsecConfError.self) { try conf.transaction() }
+    #expect(
+      error?.diagnostics.map(\.description) == [
+        "stdin: 1: enc without auth does not keep what it encrypts secret (RFC 8221 4, RFC 3686 8): "
+          + "it needs allow-weak in gateway.yaml",
+        "stdin: 2: a 3des key with two equal neighbours is a DES key (RFC 2451 2.6): it needs allow-weak in gateway.yaml",
+      ])
+    #expect(try conf.transaction(allowWeak: true).sas.count == 2)
+    // Never, whatever is permitted.
+    let nothing = try Self.parse("esp from 192.0.2.1 to 192.0.2.2 spi 0x1002 enc null auth none\n")
+    let refusal = #expect(throws: IPsecConfError.self) { try nothing.transaction(allowWeak: true) }
+    #expect(refusal?.description == "stdin: 1: esp that neither encrypts nor authenticates is refused (RFC 4303 3.2)")
   }
 
   @Test func ikeConnections() throws {

@@ -58,7 +58,7 @@ struct Pair {
     let (source, destination) = ends(outer)
     var sa = SAParameters(
       spi: saProtocol == .ipip ? 0 : spi, source: source, destination: destination, saProtocol: saProtocol, mode: mode,
-      transform: transform, extendedSequenceNumbers: esn)
+      transform: transform.keyed(for: spi), extendedSequenceNumbers: esn)
     if saProtocol == .ipcomp { sa.compression = .deflate }
     sa.requestID = requestID
     return sa
@@ -87,6 +87,16 @@ struct Pair {
 }
 
 extension CryptoTransform {
+  /// With other keys for each SPI but the first.
+  fileprivate func keyed(for spi: UInt32) -> CryptoTransform {
+    guard spi != 0x1000, encryption.isAEAD || encryption == .aesCTR else { return self }
+    var transform = self
+    var key = Array(encryptionKey.bytes)
+    for i in 0..<4 { key[i] ^= UInt8(truncatingIfNeeded: spi >> (8 * i)) }
+    transform.encryptionKey = SecretBytes(key)
+    return transform
+  }
+
   static func pattern(_ length: Int, _ seed: Int) -> SecretBytes {
     SecretBytes((0..<length).map { UInt8(truncatingIfNeeded: $0 &* 11 &+ seed) })
   }

@@ -57,6 +57,7 @@ final class TestGateway {
     for (prefix, hop) in far { try routing.add(Route(IPPrefix(prefix)!, .via(IPAddress(hop)!, port: 0))) }
     let ours = (own + lan.own).map { LocalAddress($0)!.address }
     security.isOwnAddress = { ours.contains($0) }
+    security.permits.weakAlgorithms = true
     let state = UnsafeMutablePointer<SharedState>.allocate(capacity: 1)
     state.initialize(to: SharedState())
     let context = WorkerMemory.Context(

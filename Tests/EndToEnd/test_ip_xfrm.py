@@ -90,6 +90,13 @@ REFUSED_STATES = [
      "Encryption algorithm cbc(des) is not supported"),
     ("proto ah spi 0x2001 auth hmac(md5) 0x00112233445566778899aabbccddeeff",
      "hmac(md5) is weak and not allowed by the configuration"),
+    (f"proto esp spi 0x2001 mode tunnel enc cbc(aes) 0x{bytes(range(16)).hex()}",
+     "enc without auth does not keep what it encrypts secret (RFC 8221 4, RFC 3686 8); `allow-weak: true` in gateway.yaml"),
+    (f"proto esp spi 0x2001 enc rfc3686(ctr(aes)) 0x{bytes(range(20)).hex()}", "enc without auth"),
+    (f"proto esp spi 0x2001 enc cbc(des3_ede) 0x{(bytes(range(8)) * 2 + bytes(range(8, 16))).hex()} {SHA256}",
+     "a 3des key with two equal neighbours is a DES key (RFC 2451 2.6)"),
+    (f"proto esp spi 0x55 mode tunnel {GCM}",
+     "SPI 85 is reserved (RFC 4303 2.1); `low-spis: true` in gateway.yaml permits it"),
     ("proto route2 mode ro coa 10.0.0.1", "Unsupported protocol 43, must be one of AH, ESP, COMP"),
 ]
 
@@ -200,6 +207,15 @@ class IPXfrmTest(EndToEndTest):
                 self.refused(f"state add {ENDS} {words}", said)
         self.assertEqual(self.lab.gw1.associations(), [])
 
+    def test_a_key_has_one_sa(self):
+        self.ip(f"state add {ENDS} proto esp spi 0x1001 mode tunnel {GCM}")
+        said = f"SA esp to {GW2} spi 0x00001001 has this counter-mode key already, and both would use the same nonces."
+        self.refused(f"state add {ENDS} proto esp spi 0x1002 mode transport {GCM}", said)
+        self.ip(f"state allocspi {ENDS} proto esp min 0x300 max 0x300")
+        self.refused(f"state update {ENDS} proto esp spi 0x300 mode tunnel {GCM}", said)
+        self.ip(f"state delete {ENDS} proto esp spi 0x1001")
+        self.ip(f"state add {ENDS} proto esp spi 0x1002 mode transport {GCM}")
+
     def test_limits_and_statistics(self):
         self.ip(f"state add {ENDS} proto esp spi 0x1001 mode tunnel {GCM} limit byte-soft 1000 limit byte-hard 2000 "
                 "limit packet-soft 10 limit packet-hard 20 limit time-soft 3000 limit time-hard 4000 "
@@ -263,7 +279,8 @@ class IPXfrmTest(EndToEndTest):
 
     def test_deleteall_and_flush(self):
         for number in range(8):
-            self.ip(f"state add {ENDS} proto esp spi {0x1000 + number} reqid {number % 2} mode tunnel {GCM}")
+            own = GCM.replace("0x0001", f"0x{number:02x}77")
+            self.ip(f"state add {ENDS} proto esp spi {0x1000 + number} reqid {number % 2} mode tunnel {own}")
         self.ip(f"state add {ENDS} proto ah spi 0x2000 {SHA256}")
         self.ip("state deleteall reqid 1")
         self.assertEqual({sa["spi"] for sa in self.lab.gw1.associations()}, {0x1000, 0x1002, 0x1004, 0x1006, 0x2000})

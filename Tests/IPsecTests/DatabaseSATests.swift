@@ -336,7 +336,7 @@ import Wire
     try test.database.update(larval, origin: 2)
     #expect(try #require(test.gwSA(3000)).pointee.sequence > third)
     // Another key begins at the beginning, as does a cipher that has no such nonces.
-    var other = TestDatabase.sa(1002)
+    var other = TestDatabase.sa(1002, owner: .xfrm(1))
     other.transform.encryptionKey = SecretBytes(Array(repeating: 0x12, count: 20))
     try test.database.add(other, origin: 0)
     #expect(try #require(test.gwSA(1002)).pointee.sequence == 0)
@@ -384,25 +384,6 @@ import Wire
     #expect(gcm.seal == 3 && gcm.open == 1 && counts.count == 2)
     try test.database.delete(TestDatabase.id(1000), origin: 0)
     #expect(test.database.keyedSAs()[TransformKind(TestDatabase.sa(1000).transform)]?.seal == 2)
-  }
-
-  @Test func keyHistoryIsBoundedAndForgets() {
-    var history = KeyHistory()
-    func sa(_ index: Int) -> SAParameters {
-      var sa = TestDatabase.sa(1000)
-      sa.transform.encryptionKey = SecretBytes((0..<20).map { UInt8(truncatingIfNeeded: index >> (8 * min($0, 7))) })
-      return sa
-    }
-    for index in 0...KeyHistory.limit {
-      history.remember(sa(index), number: UInt64(index) + 1, now: 10)
-    }
-    #expect(history.count == KeyHistory.limit)
-    #expect(history.number(sa(0), now: 10) == 0 && history.number(sa(1), now: 10) == 2)
-    history.remember(sa(1), number: 1, now: 20)
-    #expect(history.number(sa(1), now: 19 + KeyHistory.seconds) == 2)
-    #expect(history.number(sa(2), now: 10 + KeyHistory.seconds) == 0)
-    history.remember(sa(3), number: 9, now: 20 + KeyHistory.seconds)
-    #expect(history.count == 1)
   }
 
   @Test func sequenceNumbersNearTheEndAreRefused() throws {

@@ -106,8 +106,7 @@ final class TestDatabase {
     _ spi: UInt32, out: Bool = true, peer: IPAddress = there, local: IPAddress = here, requestID: UInt32 = 0,
     saProtocol: SAProtocol = .esp, mode: SAMode = .tunnel, owner: Owner = .configuration, replayWindow: UInt32 = 64
   ) -> SAParameters {
-    let key = SecretBytes(Array(repeating: 0x11, count: 20))
-    var transform = CryptoTransform(encryption: .aesGCM16, encryptionKey: key)
+    var transform = CryptoTransform(encryption: .aesGCM16, encryptionKey: key(spi, out ? peer : local))
     if saProtocol == .ah {
       transform = CryptoTransform(
         encryption: .null, authentication: .hmacSHA256,
@@ -119,6 +118,13 @@ final class TestDatabase {
       transform: transform, replayWindow: replayWindow, owner: owner)
     sa.requestID = requestID
     return sa
+  }
+
+  /// Each SA has a key of its own, and all have one salt.
+  private static func key(_ spi: UInt32, _ destination: IPAddress) -> SecretBytes {
+    let words = [UInt64(spi), destination.halves.1]
+    let salt = [UInt8](repeating: 0x11, count: 4)
+    return SecretBytes(words.flatMap { word in (0..<8).map { UInt8(word >> (8 * $0) & 255) } } + salt)
   }
 
   static let traffic = Selector(source: IPPrefix("192.168.60.0/24")!, destination: IPPrefix("172.20.1.0/24")!)

@@ -21,7 +21,13 @@ struct IPXfrmTests {
     try body(gateway)
   }
 
-  static let gcm = "aead rfc4106(gcm(aes)) 0x000102030405060708090a0b0c0d0e0f10111213 128"
+  static let gcm = gcm(0x13)
+
+  /// With a key that ends so.
+  static func gcm(_ last: UInt8) -> String {
+    let digits = String(last, radix: 16)
+    return "aead rfc4106(gcm(aes)) 0x000102030405060708090a0b0c0d0e0f101112\(last < 16 ? "0" : "")\(digits) 128"
+  }
 
   @Test func stateLifecycle() throws {
     try withGateway { gateway in
@@ -162,8 +168,8 @@ struct IPXfrmTests {
     try withGateway { gateway in
       gateway.run { state in
         for index in 0..<5000 as Range<UInt32> {
-          let transform = CryptoTransform(
-            encryption: .aesGCM16, encryptionKey: SecretBytes([UInt8](repeating: 1, count: 36)))
+          let key = [UInt8(index & 255), UInt8(index >> 8)] + [UInt8](repeating: 1, count: 34)
+          let transform = CryptoTransform(encryption: .aesGCM16, encryptionKey: SecretBytes(key))
           let sa = SAParameters(
             spi: 0x1_0000 + index, source: "10.9.0.1", destination: "10.9.0.2", transform: transform)
           try! state.store.add(sa, origin: 0)
@@ -181,7 +187,7 @@ struct IPXfrmTests {
     try withGateway { gateway in
       for index in 1...20 {
         let id = "src 10.9.0.1 dst 10.9.0.2 proto esp spi \(index + 4096)"
-        #expect(ip(gateway, "state add \(id) \(Self.gcm)").status == 0)
+        #expect(ip(gateway, "state add \(id) \(Self.gcm(UInt8(index)))").status == 0)
         #expect(ip(gateway, "policy add src 10.1.\(index).0/24 dst 10.2.0.0/16 dir out").status == 0)
       }
       let result = ip(gateway, "state deleteall")

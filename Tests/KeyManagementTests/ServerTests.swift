@@ -211,7 +211,7 @@ struct ServerTests {
     defer { close(xfrm) }
     var took = clock.measure {
       for spi in 1...count {
-        _ = send(xfrm, Charon.newSA(0x1_0000 + spi))
+        _ = send(xfrm, Charon.newSA(0x1_0000 + spi, seed: spi))
         if netlinkError(receive(xfrm)) != 0 { Issue.record("SA \(spi)") }
       }
     }

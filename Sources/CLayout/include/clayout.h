@@ -61,7 +61,8 @@ enum gw_sa_status {
   GW_SA_MAPPING_REPORTED = 1 << 3,
   GW_SA_UNKEYED = 1 << 4,       /* control: `session` is not to be used, see KeySchedules.swift */
   GW_SA_KEYS_ASKED = 1 << 5,
-  GW_SA_UNUSABLE = GW_SA_STOPPED | GW_SA_UNKEYED,
+  GW_SA_HELD = 1 << 6,          /* outbound: it has come to `sequence_limit`, which is not the end; control takes it away */
+  GW_SA_UNUSABLE = GW_SA_STOPPED | GW_SA_UNKEYED | GW_SA_HELD,
 };
 
 typedef struct gw_sa {
@@ -98,10 +99,16 @@ typedef struct gw_sa {
   uint64_t soft_bytes, hard_bytes;
   /* line 3: worker */
   uint64_t sequence;            /* outbound: the last number given out */
-  uint64_t replay_highest;      /* inbound: the highest that authenticated */
+  union {
+    uint64_t replay_highest;    /* inbound: the highest that authenticated */
+    uint64_t usual_limit;       /* outbound, control: from here on numbers are taken with care for sequence_limit */
+  };
   uint64_t adjacency;           /* outbound: (FIB generation : 32, adjacency : 32) of the outer destination */
   uint64_t used_bytes, used_packets;          /* only with GW_SA_LIMITED */
-  uint64_t peer;                /* inbound UDP encapsulation: (address low : 32, port : 16) last seen elsewhere */
+  union {
+    uint64_t peer;              /* inbound UDP encapsulation: (address low : 32, port : 16) last seen elsewhere */
+    uint64_t sequence_limit;    /* outbound, control: the first number that may not be given out */
+  };
   uint32_t status;              /* enum gw_sa_status */
   uint32_t path_mtu;            /* control: of the outer path; 0: the port's */
   uint32_t ipid;                /* outer IPv4 identification, where DF is clear */
@@ -121,10 +128,12 @@ _Static_assert(GW_SA_DSCP_SET == GW_SA_NO_ECN * 2, "OuterHeader.copiedClass");
 /* What AtomicFields.swift reaches by offset. */
 _Static_assert(offsetof(gw_sa, next) == 120, "AtomicFields");
 _Static_assert(offsetof(gw_sa, replay_highest) == 200, "AtomicFields");
+_Static_assert(offsetof(gw_sa, usual_limit) == 200, "AtomicFields");
 _Static_assert(offsetof(gw_sa, adjacency) == 208, "AtomicFields");
 _Static_assert(offsetof(gw_sa, used_bytes) == 216, "AtomicFields");
 _Static_assert(offsetof(gw_sa, used_packets) == 224, "AtomicFields");
 _Static_assert(offsetof(gw_sa, peer) == 232, "AtomicFields");
+_Static_assert(offsetof(gw_sa, sequence_limit) == 232, "AtomicFields");
 _Static_assert(offsetof(gw_sa, status) == 240, "AtomicFields");
 _Static_assert(offsetof(gw_sa, path_mtu) == 244, "AtomicFields");
 _Static_assert(offsetof(gw_sa, ipid) == 248, "AtomicFields");

@@ -92,8 +92,10 @@ public struct GatewayConfiguration: Sendable, Equatable {
   /// The most packets taken from a queue at once.
   public var burst = 32
   public var limits = Limits()
-  /// Algorithms that are weak (hmac-md5) may be used.
+  /// Algorithms and combinations that RFC 8221 forbids may be used: hmac-md5, encryption without integrity, and so on.
   public var allowWeak = false
+  /// SPIs of 1 to 255, which are IANA's, may be used.
+  public var lowSPIs = false
   public var fragments = Fragmentation.before
   public var portlessFragments = PortlessFragments.auto
   public var espPadding = ESPPadding.strict

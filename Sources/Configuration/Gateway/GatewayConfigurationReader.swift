@@ -41,6 +41,7 @@ extension GatewayConfiguration {
     "eal", "hugepages", "memory", "workers", "ports", "routes", "neighbors", "ipsec", "idle", "crypto", "on-ike-exit",
     "run-dir", "state-dir", "log-level", "burst", "limits", "allow-weak", "fragments", "portless-fragments", "metrics",
     "manual-replay-window", "path-mtu-expiry", "ike", "dummy-packets", "numa", "esp-padding", "source-check",
+    "low-spis",
   ]
 
   private mutating func read(_ root: YAMLCursor) throws(ConfigurationError) {
@@ -76,6 +77,7 @@ extension GatewayConfiguration {
     if let cursor = values["log-level"] { logLevel = try cursor.choice(LogLevel.self) }
     if let cursor = values["burst"] { burst = try cursor.int(32...256, unit: "packets") }
     if let cursor = values["allow-weak"] { allowWeak = try cursor.bool() }
+    if let cursor = values["low-spis"] { lowSPIs = try cursor.bool() }
     if let cursor = values["fragments"] { fragments = try cursor.choice(Fragmentation.self) }
     if let cursor = values["portless-fragments"] { portlessFragments = try cursor.choice(PortlessFragments.self) }
     if let cursor = values["esp-padding"] { espPadding = try cursor.choice(ESPPadding.self) }

@@ -17,7 +17,7 @@ public struct Transaction: Sendable {
 extension IPsecConf {
   /// Flows, SAs and bundles as values; `ike` rules are in `connections`. Every rule that the gateway cannot do is named
   /// in the error. A selector that stands twice is there once, as the last rule has it, as in OpenBSD.
-  /// Weak algorithms (hmac-md5) are refused unless `allowWeak`, which is `allow-weak` of gateway.yaml.
+  /// What RFC 8221 forbids is refused unless `allowWeak`, which is `allow-weak` of gateway.yaml.
   public func transaction(allowWeak: Bool = false) throws(IPsecConfError) -> Transaction {
     var builder = TransactionBuilder(allowWeak: allowWeak)
     for rule in rules {
@@ -87,9 +87,11 @@ private struct TransactionBuilder {
     var parameters = SAParameters(
       spi: sa.spi, source: sa.source.address, destination: sa.destination.address, saProtocol: saProtocol,
       mode: saProtocol == .ipip ? .tunnel : sa.mode, transform: try Self.transform(sa))
-    if let algorithm = parameters.transform.authentication, algorithm.isWeak, !allowWeak {
-      let name = sa.transforms?.authentication?.rawValue ?? ""
-      throw Refusal(message: "auth \(name) is weak: it needs allow-weak in gateway.yaml")
+    if saProtocol == .esp, parameters.transform.encryption == .null, parameters.transform.authentication == nil {
+      throw Refusal(message: "esp that neither encrypts nor authenticates is refused (RFC 4303 3.2)")
+    }
+    if let weakness = parameters.transform.weakness, !allowWeak {
+      throw Refusal(message: "\(weakness): it needs allow-weak in gateway.yaml")
     }
     // Sequence numbers start anew with the peer, so a manual SA has no replay window (RFC 4303 3.4.3).
     parameters.replayWindow = 0

@@ -33,6 +33,10 @@ public struct GatewayStatus: Codable, Sendable, Hashable {
   public var state: State = .starting
   public var saCount: Int = 0
   public var flowCount: Int = 0
+  /// SAs that carry nothing until numbers are reserved for them in `state-dir`.
+  public var heldSACount: Int = 0
+  /// What has to be in `state-dir` is there.
+  public var stateWritten = true
   /// Key schedules that SAs have, and the most that there may be.
   public var keyScheduleCount: Int = 0
   public var keyScheduleLimit: Int = 0
@@ -57,6 +61,8 @@ public struct GatewayStatus: Codable, Sendable, Hashable {
     case uptimeSeconds = "uptime_seconds"
     case saCount = "sa_count"
     case flowCount = "flow_count"
+    case heldSACount = "held_sa_count"
+    case stateWritten = "state_written"
     case keyScheduleCount = "key_schedule_count"
     case keyScheduleLimit = "key_schedule_limit"
     case workerCount = "worker_count"

@@ -49,6 +49,8 @@ public final class Gateway: @unchecked Sendable {
   var linkStates: [Bool]
   var lastReload: ReloadReport?
   var workerSamples: WorkerSamples
+  /// What the log last said of what cannot be written.
+  var toldOfState = StateTrouble()
   var state = GatewayStatus.State.starting
 
   /// Starts EAL, opens the ports, loads the rules; no packet moves before `start`. Control thread.
@@ -62,6 +64,7 @@ public final class Gateway: @unchecked Sendable {
     ike = IKEAgent(Self.ikeSettings(configuration, paths)) { level, text in logger.log(level: level.logLevel, "\(text)")
     }
     directory = try RunDirectory(paths)
+    journal = try SequenceJournal(path: paths.numberFile)
     eal = try EAL(Self.ealConfiguration(configuration, paths))
     logger.info("\(EAL.version): workers on cores \(eal.workers.map { String($0.core) }.joined(separator: ", "))")
     // After EAL made its threads, which would take it over.
@@ -95,7 +98,8 @@ public final class Gateway: @unchecked Sendable {
     // Moment 1 was at the start; now, with all engines measured, it is later.
     database.epoch = wallClockAtStart - 1
     database.isOwnAddress = { addresses.contains($0) }
-    journal = SequenceJournal(path: paths.sequenceFile)
+    database.permits = Self.permits(configuration)
+    database.keepNumbers(in: journal, secret: journal.secret, records: journal.records)
     policyJournal = PolicyJournal(path: paths.policyFile)
     do {
       dataPlane = try DataPlane(
@@ -124,6 +128,13 @@ public final class Gateway: @unchecked Sendable {
       if case .pci(let address)? = try? PortDevice(port.device) { address } else { nil }
     }
     return eal
+  }
+
+  static func permits(_ configuration: GatewayConfiguration) -> SecurityDatabase.Permits {
+    var permits = SecurityDatabase.Permits()
+    permits.weakAlgorithms = configuration.allowWeak
+    permits.lowSPIs = configuration.lowSPIs
+    return permits
   }
 
   private static func dataPlaneConfiguration(
@@ -155,10 +166,11 @@ public final class Gateway: @unchecked Sendable {
     database.onAcquireAnswered = { [unowned self] in dataPlane.host.releaseProtected(policy: $0) }
     database.onKeyed = { [unowned self] in dataPlane.host.releaseKeyed(serial: $0) }
     database.onEncapsulationPorts = { [unowned self] _ in publishLocalPorts() }
+    database.onWeak = { [unowned self] in logger.warning("\($0): \($1); allow-weak permits it") }
     database.onLarval = { [unowned self] in noteLarval($0, isThere: $1) }
     try setUpPorts()
     try loadRules()
-    restorePolicies()
+    try restorePolicies()
     givePacketChoices()
     givePaddingChoice()
     keySockets = try KeySockets(
@@ -184,8 +196,10 @@ public final class Gateway: @unchecked Sendable {
     if let hostNetwork { loop.unwatch(hostNetwork.descriptor) }
     hostNetwork = nil
     let isDataPlaneStopped = dataPlane.stop()
-    journal.save(database.records(), final: true)
-    writePolicies(isWhole: true)
+    // A worker that is still there may use numbers up to what is reserved.
+    if isDataPlaneStopped { database.saveNumbers() }
+    policyJournal.write()
+    tellOfState()
     guard isDataPlaneStopped else {
       logger.critical("a worker has not left its loop: what it may still use is left to the end of the process")
       directory.release()

@@ -20,6 +20,8 @@ extension Gateway {
     case .sequenceExhausted:
       logger.error("SA serial \(event.number): its sequence numbers are used up; it carries nothing more")
       database.limitReached(serial: event.number, hard: true)
+    case .numbersNeeded:
+      if database.numbersNeeded(serial: event.number) { tellOfState() }
     case .unkeyed:
       database.keysNeeded(serial: event.number)
     case .mapping:
@@ -71,8 +73,9 @@ extension Gateway {
   func everyQuarterSecond() {
     let seconds = UInt64(startedAt.duration(to: .now).components.seconds) + 1
     dataPlane.shared.pointee.clock.store(UInt32(truncatingIfNeeded: seconds), ordering: .relaxed)
-    journal.reserveIfNeeded(database)
-    writePolicies()
+    database.reserveNumbers()
+    policyJournal.write()
+    tellOfState()
     refreshLocalPorts()
     dataPlane.host.hasKeyDaemon.store(keySockets?.daemons.isEmpty == false, ordering: .relaxed)
   }
@@ -87,17 +90,15 @@ extension Gateway {
   }
 
   /// What key daemons protected before: without SAs, so that it waits for them and does not pass in clear.
-  func restorePolicies() {
-    let kept = policyJournal.read().filter { (try? database.add($0, replacing: false, origin: 0)) != nil }
-    guard !kept.isEmpty else { return }
+  func restorePolicies() throws {
+    let policies: [PolicyParameters]
+    do { policies = try policyJournal.read() } catch { throw GatewayError.file(error.path, error.reason) }
+    let kept = policies.filter { (try? database.add($0, replacing: false, origin: 0)) != nil }
     // The file has them all at every moment.
-    writePolicies(isWhole: true)
+    policyJournal.begin()
+    guard !kept.isEmpty else { return }
     logger.notice(
       "\(kept.count) policies of key daemons stand again; what they protect is held back until there are SAs for it")
-  }
-
-  func writePolicies(isWhole: Bool = false) {
-    do { try policyJournal.write(database, isWhole: isWhole) } catch { logger.error("\(error)") }
   }
 
   private func findLostEvents() {

@@ -21,7 +21,7 @@ public struct GatewayPaths: Sendable {
   /// Written on USR1.
   public var reportFile: String { runDirectory + "/gwd.report" }
   var lockFile: String { runDirectory + "/gwd.lock" }
-  var sequenceFile: String { stateDirectory + "/sequences" }
+  var numberFile: String { stateDirectory + "/numbers" }
   var policyFile: String { stateDirectory + "/policies" }
 }
 

@@ -52,6 +52,9 @@ extension Gateway {
         availableBuffers: UInt32($0.available), bufferBytes: UInt32($0.dataRoom))
     }
     status.keySockets = keySockets?.statuses ?? []
+    status.heldSACount = database.heldSAs
+    status.stateWritten = database.numberFailure == nil && policyJournal.failure == nil
+    status.warnings = stateTrouble.sentences
     status.configPath = paths.configuration
     status.ipsecPath = configuration.ipsec
     status.lastReload = lastReload

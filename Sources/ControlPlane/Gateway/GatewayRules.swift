@@ -27,32 +27,11 @@ extension Gateway {
     let change = database.change(
       toConfiguration: transaction.sas.map { completed($0, configuration) }, policies: transaction.policies,
       bundles: bundles)
-    try checkWeak(change.addedSAs, allowed: configuration.allowWeak)
     try database.apply(change, origin: 0)
-    try journal.adopt(database)
     ike.replace(connections, settings: ikeSettings(configuration))
     logger.info(
       "\(file): \(transaction.sas.count) SAs and \(transaction.policies.count) flows; added \(change.addedSAs.count) and \(change.addedPolicies.count), removed \(change.removedSAs.count) and \(change.removedPolicies.count); \(connections.count) ike rules"
     )
-  }
-
-  private func checkWeak(_ sas: [SAParameters], allowed: Bool) throws(DatabaseError) {
-    guard !allowed else { return }
-    for sa in sas where sa.transform.authentication?.isWeak == true {
-      throw .unsupported("\(sa.identifier): hmac-md5 is weak; `allow-weak: true` in gateway.yaml permits it")
-    }
-  }
-
-  private func weakness(
-    _ rules: [RuleTransaction.Rule], among added: Set<SAIdentifier>
-  ) -> LoadReport.Failure? {
-    for (index, rule) in rules.enumerated() {
-      guard case .sa(let sa) = rule, added.contains(sa.identifier) else { continue }
-      do throws(DatabaseError) { try checkWeak([sa], allowed: configuration.allowWeak) } catch {
-        return LoadReport.Failure(rule: index, error)
-      }
-    }
-    return nil
   }
 
   /// Static keys say nothing of a replay window: gateway.yaml does.
@@ -128,10 +107,6 @@ extension Gateway {
 
   private func apply(_ change: ConfigurationChange, rules: [RuleTransaction.Rule], isDry: Bool) -> LoadReport {
     var report = LoadReport()
-    if let failure = weakness(rules, among: Set(change.addedSAs.map(\.identifier))) {
-      report.failures = [failure]
-      return report
-    }
     do throws(DatabaseError) {
       if isDry { try database.check(change) } else { try database.apply(change, origin: 0) }
     } catch {
@@ -142,7 +117,6 @@ extension Gateway {
     report.policiesAdded = change.addedPolicies.count
     report.sasDeleted = change.removedSAs.count
     report.policiesDeleted = change.removedPolicies.count
-    if !isDry { adoptSequences() }
     return report
   }
 
@@ -161,6 +135,10 @@ extension Gateway {
 
   private func loadEach(_ transaction: RuleTransaction) -> LoadReport {
     var report = LoadReport()
+    if transaction.mode == .add {
+      database.reserveNumbers(
+        ahead: transaction.rules.compactMap { if case .sa(let sa) = $0 { completed(sa, configuration) } else { nil } })
+    }
     for (index, rule) in transaction.rules.enumerated() {
       do throws(DatabaseError) {
         if transaction.mode == .delete { try delete(rule, &report) } else { try add(rule, &report) }
@@ -168,14 +146,12 @@ extension Gateway {
         report.failures.append(LoadReport.Failure(rule: index, error))
       }
     }
-    adoptSequences()
     return report
   }
 
   private func add(_ rule: RuleTransaction.Rule, _ report: inout LoadReport) throws(DatabaseError) {
     switch rule {
     case .sa(let sa):
-      try checkWeak([sa], allowed: configuration.allowWeak)
       try database.add(completed(sa, configuration), origin: 0)
       report.sasAdded += 1
     case .policy(let policy):
@@ -198,10 +174,6 @@ extension Gateway {
       report.policiesDeleted += 1
     case .bundle: break
     }
-  }
-
-  private func adoptSequences() {
-    do { try journal.adopt(database) } catch { logger.error("\(error)") }
   }
 
   func flush(_ target: FlushRequest.Target) -> FlushReport {
@@ -237,11 +209,16 @@ extension Gateway {
     guard fixed.isEmpty else { throw GatewayError.restartNeeded(fixed) }
     // The rules are the part that can be refused; what follows was checked when the file was read, and is put back if it
     // fails all the same.
-    try applyRules(of: new)
+    database.permits = Self.permits(new)
+    do { try applyRules(of: new) } catch {
+      database.permits = Self.permits(old)
+      throw error
+    }
     do {
       try applyRoutes(new)
       try applyNeighbors(from: old.neighbors, to: new.neighbors)
     } catch {
+      database.permits = Self.permits(old)
       try? applyRoutes(old)
       try? applyNeighbors(from: new.neighbors, to: old.neighbors)
       try? applyRules(of: old)
@@ -252,7 +229,7 @@ extension Gateway {
       try applyAddresses(index)
     }
     if old.routes != new.routes { giveRoutesToKernel() }
-    keySockets?.onExit = new.onIKEExit
+    keySockets?.follow(new)
     givePacketChoices()
     givePaddingChoice()
     return Self.changes(old, new)
@@ -322,6 +299,7 @@ extension Gateway {
     if old.espPadding != new.espPadding { changes.append("esp-padding") }
     if old.dummyPackets != new.dummyPackets { changes.append("dummy-packets") }
     if old.allowWeak != new.allowWeak { changes.append("allow-weak") }
+    if old.lowSPIs != new.lowSPIs { changes.append("low-spis") }
     if old.ike != new.ike { changes.append("ike") }
     return changes
   }

@@ -13,7 +13,7 @@ final class KeySockets {
   private let database: SecurityDatabase
   private let loop: ControlLoop
   private let logger: Logger
-  var onExit: GatewayConfiguration.IKEExit
+  private var onExit = GatewayConfiguration.IKEExit.keep
 
   init(
     paths: GatewayPaths, database: SecurityDatabase, loop: ControlLoop, configuration: GatewayConfiguration,
@@ -22,11 +22,8 @@ final class KeySockets {
     self.database = database
     self.loop = loop
     self.logger = logger
-    onExit = configuration.onIKEExit
-    var policy = KeyPolicy()
-    policy.allowsWeakAlgorithms = configuration.allowWeak
-    let xfrm = XFRMService(store: database, policy: policy)
-    let pfkey = PFKeyService(store: database, policy: policy)
+    let xfrm = XFRMService(store: database)
+    let pfkey = PFKeyService(store: database)
     xfrmService = xfrm
     pfkeyService = pfkey
     servers = [
@@ -40,13 +37,26 @@ final class KeySockets {
     ikeSocketServer = IKESocketServer(path: paths.ikeSocket, loop: loop, take: nameIKESocket)
     // Before the others: a daemon names its sockets as soon as it finds those.
     try ikeSocketServer.start()
+    follow(configuration)
+    database.isKeyDaemon = { [unowned self] owner in servers.contains { $0.isDaemon(owner) } }
     for server in servers {
       server.connectionClosed = { [unowned self] owner, wasDaemon in if wasDaemon { daemonLeft(owner) } }
       try server.start()
     }
   }
 
+  /// What gateway.yaml says of them, from now on.
+  func follow(_ configuration: GatewayConfiguration) {
+    onExit = configuration.onIKEExit
+    var policy = KeyPolicy()
+    policy.allowsWeakAlgorithms = configuration.allowWeak
+    policy.allowsLowSPIs = configuration.lowSPIs
+    xfrmService.policy = policy
+    pfkeyService.policy = policy
+  }
+
   func stop() {
+    database.isKeyDaemon = { _ in false }
     for server in servers { server.stop() }
     ikeSocketServer.stop()
     xfrmService.shutDown()

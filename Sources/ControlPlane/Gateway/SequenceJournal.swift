@@ -1,122 +1,78 @@
-import COpenSSL
-import Foundation
+import Engines
 import IKEControl
 import IPsec
 
-/// Sequence numbers of SAs with static keys, across restarts. A peer refuses what is behind its replay window, and a
-/// number must not stand for two packets; so numbers are reserved on disk before they are used, and after a crash the
-/// gateway begins behind the reserved ones. Inbound, the highest number seen is kept, so that a restart does not open the
-/// window to what came before (but for the last second before a crash). Keys are not in the file: an SA is known by a
-/// digest of its identity and keys, and with new keys begins at 0. Control thread.
-final class SequenceJournal {
-  /// Numbers reserved at a time, and how many are left when more are reserved. A quarter of a second, the time between
-  /// two looks, uses fewer.
-  static let step: UInt64 = 1 << 23
-  static let margin: UInt64 = 1 << 22
+/// The numbers of SAs on disk, for `NumberLedger`. Keys are not in it: each is known by an HMAC under the file's own
+/// secret. Control thread.
+///
+/// 64 bytes: a mark, the secret, zeros; then records of 32 bytes: fingerprint, number, kind, zeros. Of several records of
+/// one name the highest number holds. The last record may be cut short by a crash: nobody was told that it stands.
+final class SequenceJournal: NumberJournal {
+  private static let mark = Array("gwd numbers 1\n\0\0".utf8)
+  private static let headerLength = 64
+  private static let recordLength = 32
 
-  private struct Entry {
-    var isOutbound: Bool
-    /// Outbound: numbers up to here may have been used. Inbound: the highest seen.
-    var value: UInt64
-  }
+  let secret: SecretBytes
+  /// As the last process left them.
+  let records: [NumberRecord]
+  private let file: AppendFile
+  private(set) var recordCount = 0
 
-  private let path: String
-  private var stored: [String: Entry] = [:]
-  /// SAs of this run, by digest.
-  private var live: [SAIdentifier: String] = [:]
-
-  init(path: String) {
-    self.path = path
-    load()
-  }
-
-  /// Takes over what is known of the SAs that `ipsec.conf` has just given, and reserves for them. Before they carry
-  /// anything. `isInbound` by identifier.
-  func adopt(_ database: SecurityDatabase) throws {
-    var wanted: [SAIdentifier: String] = [:]
-    for record in database.records() where record.parameters.owner == .configuration && record.state != .larval {
-      let id = record.parameters.identifier
-      let digest = Self.digest(record.parameters)
-      wanted[id] = digest
-      if live[id] == digest { continue }
-      let isOutbound = !database.isOwnAddress(record.parameters.destination)
-      if let entry = stored[digest], entry.value > record.sequence {
-        try database.setSequence(
-          id, sequence: isOutbound ? entry.value : 0, replayHighest: isOutbound ? 0 : entry.value)
-      }
-      let base = max(stored[digest]?.value ?? 0, record.sequence)
-      stored[digest] = Entry(isOutbound: isOutbound, value: isOutbound ? base &+ Self.step : base)
+  init(path: String, calls: PrivateFile.Calls = PrivateFile.Calls()) throws(GatewayError) {
+    file = AppendFile(path: path, calls: calls)
+    let bytes: [UInt8]?
+    do throws(PrivateFile.Failure) { bytes = try AppendFile.contents(of: path) } catch {
+      throw .file(error.path, error.reason)
     }
-    guard wanted != live || !wanted.isEmpty else { return }
-    live = wanted
-    prune()
-    try write()
-  }
-
-  /// Reserves more where little is left. Four times a second.
-  func reserveIfNeeded(_ database: SecurityDatabase) {
-    var changed = false
-    for (id, digest) in live {
-      guard let record = database.record(id), var entry = stored[digest] else { continue }
-      if entry.isOutbound, record.sequence &+ Self.margin > entry.value {
-        entry.value = record.sequence &+ Self.step
-      } else if !entry.isOutbound, record.sequence > entry.value {
-        entry.value = record.sequence
-      } else {
-        continue
-      }
-      stored[digest] = entry
-      changed = true
+    guard let bytes else {
+      (secret, records) = (Fingerprinter.makeSecret(), [])
+      return
     }
-    if changed { try? write() }
+    guard bytes.count >= Self.headerLength, bytes.starts(with: Self.mark) else {
+      throw .file(path, "it does not say which sequence numbers were used: remove it if all keys are new since")
+    }
+    secret = SecretBytes(bytes[Self.mark.count..<Self.mark.count + Fingerprinter.secretLength])
+    records = Self.records(bytes)
   }
 
-  /// At an orderly stop nothing more is used: the numbers as they are.
-  func save(_ records: [SARecord], final: Bool) {
-    guard !live.isEmpty else { return }
+  private static func records(_ bytes: [UInt8]) -> [NumberRecord] {
+    bytes.withUnsafeBytes { bytes in
+      stride(from: headerLength, through: bytes.count - recordLength, by: recordLength).compactMap { offset in
+        func word(_ index: Int) -> UInt64 { bytes.loadUnaligned(fromByteOffset: offset + 8 * index, as: UInt64.self) }
+        guard let kind = NumberRecord.Kind(rawValue: bytes[offset + 24]) else { return nil }
+        return NumberRecord(name: Fingerprint(high: word(0), low: word(1)), kind: kind, number: word(2))
+      }
+    }
+  }
+
+  private static func bytes(_ records: [NumberRecord]) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(records.count * recordLength)
     for record in records {
-      guard let digest = live[record.parameters.identifier], let entry = stored[digest] else { continue }
-      stored[digest] = Entry(isOutbound: entry.isOutbound, value: record.sequence)
+      for word in [record.name.high, record.name.low, record.number, UInt64(record.kind.rawValue).littleEndian] {
+        withUnsafeBytes(of: word) { bytes += $0 }
+      }
     }
-    try? write()
+    return bytes
   }
 
-  // MARK: The file: `digest out|in number` lines
+  // MARK: NumberJournal
 
-  /// SAs that are gone are forgotten when there are many.
-  private func prune() {
-    guard stored.count > 2 * live.count + 1024 else { return }
-    let keep = Set(live.values)
-    stored = stored.filter { keep.contains($0.key) }
+  var takesMore: Bool { file.isOpen }
+
+  func append(_ records: [NumberRecord], isSynced: Bool) throws(NumberJournalError) {
+    do throws(PrivateFile.Failure) { try file.append(Self.bytes(records), syncing: isSynced) } catch {
+      throw NumberJournalError("\(error)")
+    }
+    recordCount += records.count
   }
 
-  private func load() {
-    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return }
-    for line in text.split(separator: "\n").prefix(2_000_000) {
-      let parts = line.split(separator: " ")
-      guard parts.count == 3, parts[0].count == 64, let value = UInt64(parts[2]) else { continue }
-      stored[String(parts[0])] = Entry(isOutbound: parts[1] == "out", value: value)
+  func replace(_ records: [NumberRecord]) throws(NumberJournalError) {
+    var bytes = Self.mark + secret.bytes
+    bytes += [UInt8](repeating: 0, count: Self.headerLength - bytes.count)
+    do throws(PrivateFile.Failure) { try file.replace(bytes + Self.bytes(records)) } catch {
+      throw NumberJournalError("\(error)")
     }
-  }
-
-  private func write() throws {
-    let lines = stored.map { "\($0.key) \($0.value.isOutbound ? "out" : "in") \($0.value.value)\n" }.joined()
-    do { try PrivateFile.write(lines, to: path, isSynced: true) } catch {
-      throw GatewayError.file(error.path, error.reason)
-    }
-  }
-
-  private static func digest(_ sa: SAParameters) -> String {
-    let context = EVP_MD_CTX_new()
-    defer { EVP_MD_CTX_free(context) }
-    EVP_DigestInit_ex(context, EVP_sha256(), nil)
-    let identity = Array("\(sa.identifier) from \(sa.source)".utf8)
-    EVP_DigestUpdate(context, identity, identity.count)
-    for key in [sa.transform.encryptionKey, sa.transform.authenticationKey] {
-      EVP_DigestUpdate(context, key.bytes.baseAddress, key.count)
-    }
-    var sum = [UInt8](repeating: 0, count: 32)
-    EVP_DigestFinal_ex(context, &sum, nil)
-    return sum.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    recordCount = records.count
   }
 }

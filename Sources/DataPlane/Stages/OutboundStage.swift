@@ -122,7 +122,7 @@ enum OutboundStage {
   // MARK: Sequence numbers
 
   /// One atomic add for each run of packets of one SA. Numbers are never given twice and never wrap: at the end of the
-  /// number space the SA stops (RFC 4303 3.3.3).
+  /// number space the SA stops (RFC 4303 3.3.3), and where those that are reserved on disk end it waits for more.
   @inline(__always)
   private static func takeSequenceNumbers(_ w: WorkerPointer) {
     let list = w.pointee.outbound
@@ -134,9 +134,8 @@ enum OutboundStage {
       while end < list.count, list[end].pointee.sa == sa { end &+= 1 }
       let count = UInt64(truncatingIfNeeded: end &- start)
       let first = sa.sequenceAtomic.pointee.wrappingAdd(count, ordering: .relaxed).oldValue &+ 1
-      let last = lastSequence(sa)
-      if first > last &- count {
-        kept = exhaust(w, list, from: start, to: end, first: first, last: last, kept: kept)
+      if first &+ count > sa.sequenceLimitAtomic.pointee.load(ordering: .relaxed) {
+        kept = takeLast(w, list, from: start, to: end, first: first, kept: kept)
       } else {
         var i = start
         while i < end {
@@ -151,41 +150,37 @@ enum OutboundStage {
     w.pointee.outbound.count = kept
   }
 
-  /// The run that reaches the end: what still fits goes, the rest is dropped, the SA stops and says so. `sequence` has
-  /// run past `last`, and stays there: 2^64 cannot be reached again by adding bursts to a stopped SA.
+  /// The run that reaches the limit: what still fits goes, the rest is dropped, and the SA carries nothing more until the
+  /// limit moves; at the end of the number space it never does. `sequence` has run past it by what workers had in hand.
   @inline(never)
-  private static func exhaust(
-    _ w: WorkerPointer, _ list: PacketList, from start: Int, to end: Int, first: UInt64, last: UInt64, kept: Int
+  private static func takeLast(
+    _ w: WorkerPointer, _ list: PacketList, from start: Int, to end: Int, first: UInt64, kept: Int
   ) -> Int {
     let sa = list[start].pointee.sa.unsafelyUnwrapped
+    let limit = sa.sequenceLimitAtomic.pointee.load(ordering: .relaxed)
+    let isEnd = limit >= sa.sequenceEnd
     var kept = kept
+    var dropped = false
     var i = start
-    if sa.pointee.sa_protocol != ESP.ipProtocol, sa.pointee.sa_protocol != AH.ipProtocol {
-      // Nothing on the wire is numbered.
-      while i < end {
-        (list.base + kept).initialize(to: list[i])
-        kept &+= 1
-        i &+= 1
-      }
-      return kept
-    }
     while i < end {
       let sequence = first &+ UInt64(truncatingIfNeeded: i &- start)
-      // `first` beyond `last`, or wrapped to 0, is used up.
-      if first != 0, first <= last, sequence >= first, sequence < last {
+      if sequence < limit {
         list[i].pointee.sequence = sequence
         (list.base + kept).initialize(to: list[i])
         kept &+= 1
       } else {
-        dropCounted(w, list[i], sa, .sequenceExhausted)
+        dropCounted(w, list[i], sa, isEnd ? .sequenceExhausted : .sequenceUnreserved)
+        dropped = true
       }
       i &+= 1
     }
-    if sa.pointee.flags & GW_SA_ESN.rawValue != 0 {
-      // Hold the counter at the end, so that it cannot come round.
-      sa.sequenceAtomic.pointee.store(UInt64.max &- 1_000_000, ordering: .relaxed)
+    // Not if it has moved in the meantime.
+    guard dropped else { return kept }
+    if isEnd {
+      Limits.report(w, sa, GW_SA_STOPPED.rawValue | GW_SA_HARD_REPORTED.rawValue, .sequenceExhausted)
+    } else {
+      Limits.report(w, sa, GW_SA_HELD.rawValue, .numbersNeeded)
     }
-    Limits.report(w, sa, GW_SA_STOPPED.rawValue | GW_SA_HARD_REPORTED.rawValue, .sequenceExhausted)
     return kept
   }
 
@@ -305,12 +300,6 @@ enum OutboundStage {
     } else {
       w.pointee.transmit.append(packet)
     }
-  }
-
-  /// The end of the number space.
-  @inline(__always)
-  static func lastSequence(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
-    sa.pointee.flags & GW_SA_ESN.rawValue != 0 ? UInt64.max : UInt64(UInt32.max)
   }
 
   @inline(never)

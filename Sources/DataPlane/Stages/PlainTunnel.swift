@@ -12,9 +12,6 @@ import Wire
 /// its own, for what a run costs beside its packets is half as much again as a packet.
 /// Everything else stays in `outbound` for the stage's general way.
 enum PlainTunnel {
-  /// Numbers before the end of the space at which the general way takes over, which knows how to stop.
-  private static var reserve: UInt64 { 2_000_000 }
-
   @inline(never)
   static func run(_ w: WorkerPointer) {
     let list = w.pointee.outbound
@@ -147,7 +144,8 @@ enum PlainTunnel {
     let refused = GW_SA_TFC.rawValue | GW_SA_OUTER_V6.rawValue
     guard sa.pointee.flags & (refused | wanted) == wanted, sa.nextAtomic.pointee.load(ordering: .relaxed) == nil,
       sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue == 0,
-      sa.sequenceAtomic.pointee.load(ordering: .relaxed) < OutboundStage.lastSequence(sa) &- reserve
+      // Where numbers run short the general way takes over, which knows how to stop.
+      sa.sequenceAtomic.pointee.load(ordering: .relaxed) < sa.usualLimitAtomic.pointee.load(ordering: .relaxed)
     else { return nil }
     let adjacency = w.pointee.adjacencies.adjacency(at: w.outerAdjacency(sa))
     guard adjacency.pointee.kind == .forward, adjacency.pointee.state == .reachable else { return nil }

@@ -3,12 +3,14 @@ import CLayout
 import DPDK
 import IPsec
 
-/// Packets of an SA that is stopped, or that has no key schedule at the moment: they wait at the host thread until the
-/// control thread has made one.
+/// Packets of an SA that is stopped, whose numbers wait to be reserved, or that has no key schedule at the moment: these
+/// wait at the host thread until the control thread has made one.
 enum UnusableSA {
   @inline(never)
   static func inbound(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
-    guard isUnkeyed(sa) else { return InboundStage.drop(w, packet, sa, .saStopped) }
+    if sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue != 0 {
+      return InboundStage.drop(w, packet, sa, .saStopped)
+    }
     // What came out of another SA, or was put together, cannot be taken up again from its frame.
     guard packet.pointee.origin == .clear, packet.pointee.depth == 0, !packet.pointee.isFragment else {
       InboundStage.drop(w, packet, sa, .saUnkeyed)
@@ -19,7 +21,9 @@ enum UnusableSA {
 
   @inline(never)
   static func outbound(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
-    guard isUnkeyed(sa) else { return OutboundStage.dropCounted(w, packet, sa, .saStopped) }
+    let status = sa.statusAtomic.pointee.load(ordering: .relaxed)
+    if status & GW_SA_STOPPED.rawValue != 0 { return OutboundStage.dropCounted(w, packet, sa, .saStopped) }
+    if status & GW_SA_HELD.rawValue != 0 { return OutboundStage.dropCounted(w, packet, sa, .sequenceUnreserved) }
     let isWhole = packet.pointee.version == 4 || packet.pointee.version == 6
     let mayWait = packet.pointee.origin == .clear || packet.pointee.origin == .host
     guard mayWait, packet.pointee.depth == 0, isWhole else {
@@ -28,11 +32,6 @@ enum UnusableSA {
     }
     if packet.pointee.origin == .clear { WithoutSA.restoreTTL(packet) }
     wait(w, packet, sa, .waitsForKeys)
-  }
-
-  /// It has come here with one of the two.
-  private static func isUnkeyed(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
-    sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue == 0
   }
 
   private static func wait(

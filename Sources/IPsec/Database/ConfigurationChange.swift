@@ -1,3 +1,4 @@
+import Engines
 import Wire
 
 /// A set of changes that stand or fall together: what loading `ipsec.conf` asks for.
@@ -97,17 +98,22 @@ extension SecurityDatabase {
   public func apply(_ change: ConfigurationChange, origin: UInt64) throws(DatabaseError) {
     try checkPolicies(of: change)
     let prepared = try prepareSAs(of: change)
+    do throws(DatabaseError) { try reserveNumbers(for: change.addedSAs) } catch {
+      for entry in prepared { discard(entry) }
+      throw error
+    }
     // Nothing fails from here on.
     let names = Set(prepared.map(\.identifier))
+    let first = Set(change.removedSAs.filter { names.contains($0) }).union(holders(of: prepared))
     spd.batch {
-      // Make before break, but where the new SA takes the name of the old one.
-      for id in change.removedSAs where names.contains(id) { try? delete(id, origin: origin) }
+      // Make before break, but where the new SA takes the name or the nonces of the old one.
+      for id in change.removedSAs where first.contains(id) { try? delete(id, origin: origin) }
       for entry in prepared {
         if let larval = find(entry.identifier), larval.state == .larval { remove(larval: larval) }
         install(entry)
         emit(.saAdded(record(of: entry)), origin: origin)
       }
-      for id in change.removedSAs where !names.contains(id) { try? delete(id, origin: origin) }
+      for id in change.removedSAs where !first.contains(id) { try? delete(id, origin: origin) }
       for policy in change.addedPolicies { _ = try? add(policy, replacing: true, origin: origin) }
       for name in change.removedPolicies {
         try? deletePolicy(
@@ -154,6 +160,7 @@ extension SecurityDatabase {
       guard let entry = find(id), entry.state != .larval else { throw .notFound("SA \(id)") }
     }
     var names: Set<SAIdentifier> = []
+    var keys: [Fingerprint: SAIdentifier] = [:]
     var prepared: [SAEntry] = []
     do throws(DatabaseError) {
       for sa in change.addedSAs {
@@ -166,7 +173,13 @@ extension SecurityDatabase {
         if let standing = find(sa.identifier), standing.state != .larval, !removed.contains(sa.identifier) {
           throw .exists("SA \(sa.identifier)")
         }
-        prepared.append(try prepare(sa, replacingLarval: nil, beside: removed))
+        let made = try prepare(sa, replacingLarval: nil, beside: removed)
+        prepared.append(made)
+        if !made.isInbound, let name = nonceName(sa),
+          let other = keys.updateValue(sa.identifier, forKey: name.fingerprint)
+        {
+          throw .keyInUse(by: other.description)
+        }
       }
     } catch {
       for entry in prepared { discard(entry) }

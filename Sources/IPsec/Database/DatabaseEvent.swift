@@ -40,6 +40,8 @@ public enum DatabaseEvent: Sendable {
 /// Why the database refused. Nothing has changed when it is thrown.
 public enum DatabaseError: Error, Equatable, Sendable, CustomStringConvertible {
   case exists(String)
+  /// A counter-mode key that an outbound SA has already: both would use the same nonces.
+  case keyInUse(by: String)
   case notFound(String)
   case invalid(String)
   case unsupported(String)
@@ -49,6 +51,7 @@ public enum DatabaseError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .exists(let what): "\(what) already exists"
+    case .keyInUse(let holder): "SA \(holder) has this counter-mode key already, and both would use the same nonces"
     case .notFound(let what): "\(what) does not exist"
     case .invalid(let what), .unsupported(let what), .full(let what): what
     }

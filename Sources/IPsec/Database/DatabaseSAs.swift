@@ -8,7 +8,7 @@ extension SecurityDatabase {
   public func add(_ sa: SAParameters, origin: UInt64) throws(DatabaseError) {
     let standing = find(sa.identifier)
     if let standing, standing.state != .larval { throw .exists("SA \(sa.identifier)") }
-    let made = try prepare(sa, replacingLarval: standing)
+    let made = try make(sa, replacingLarval: standing)
     if let standing { remove(larval: standing) }
     install(made)
     emit(.saAdded(record(of: made)), origin: origin)
@@ -17,7 +17,7 @@ extension SecurityDatabase {
   public func update(_ sa: SAParameters, origin: UInt64) throws(DatabaseError) {
     guard let standing = find(sa.identifier) else { throw .notFound("SA \(sa.identifier)") }
     if standing.state == .larval {
-      let made = try prepare(sa, replacingLarval: standing)
+      let made = try make(sa, replacingLarval: standing)
       remove(larval: standing)
       install(made)
       emit(.saUpdated(record(of: made)), origin: origin)
@@ -112,6 +112,7 @@ extension SecurityDatabase {
     } else {
       let field = sa.sequenceAtomic
       ReplayWindow.raise(field, to: sequence, from: field.pointee.load(ordering: .relaxed))
+      reserveNumbers(of: [entry.serial])
     }
   }
 
@@ -136,6 +137,16 @@ extension SecurityDatabase {
     ).map(SAEntry.of).flatMap { $0.saProtocol == .ipip ? $0 : nil }
   }
 
+  /// Whichever way it comes: what protects less than it seems to is refused, or told of.
+  private func checkStrength(_ parameters: SAParameters) throws(DatabaseError) {
+    guard parameters.saProtocol == .esp || parameters.saProtocol == .ah, let weakness = parameters.transform.weakness
+    else { return }
+    guard permits.weakAlgorithms else {
+      throw .unsupported("\(parameters.identifier): \(weakness); `allow-weak: true` in gateway.yaml permits it")
+    }
+    onWeak?(parameters.identifier, weakness)
+  }
+
   func isInbound(_ parameters: SAParameters) -> Bool {
     switch parameters.direction {
     case .out: false
@@ -144,12 +155,23 @@ extension SecurityDatabase {
     }
   }
 
-  /// An SA with everything that can fail done; nothing is published. `discard` undoes it.
+  /// An SA that only has to be published.
+  func make(_ parameters: SAParameters, replacingLarval larval: SAEntry?) throws(DatabaseError) -> SAEntry {
+    let made = try prepare(parameters, replacingLarval: larval)
+    do throws(DatabaseError) { try reserveNumbers(for: [parameters]) } catch {
+      discard(made)
+      throw error
+    }
+    return made
+  }
+
+  /// An SA with everything that can fail done but for its numbers; nothing is published. `discard` undoes it.
   /// The caller has seen to the limit where `removed` are SAs that go first.
   func prepare(
     _ parameters: SAParameters, replacingLarval larval: SAEntry?, beside removed: Set<SAIdentifier>? = nil
   ) throws(DatabaseError) -> SAEntry {
-    try SAFactory.validate(parameters)
+    try SAFactory.validate(parameters, permits)
+    try checkStrength(parameters)
     guard removed != nil || entries.count < limits.sas || larval != nil else {
       throw .full("the limit of \(limits.sas) SAs is reached")
     }
@@ -159,6 +181,7 @@ extension SecurityDatabase {
     {
       throw .exists("an ipip SA from \(parameters.source) to \(parameters.destination)")
     }
+    try checkNumbers(parameters, isInbound: isInbound, beside: removed ?? [])
     guard let slot = slots.allocate() else { throw .full("no counter slot is free until deleted SAs are reclaimed") }
     let entry = SAEntry(
       parameters: parameters, state: .mature, serial: nextSerial(), order: nextOrder(), now: now,
@@ -186,8 +209,8 @@ extension SecurityDatabase {
   /// Publishes what `prepare` made, binds it and sets its timer.
   func install(_ entry: SAEntry) {
     guard let sa = entry.sa else { return }
-    if !entry.isInbound { sa.pointee.sequence = max(sa.pointee.sequence, keys.number(entry.parameters, now: now)) }
     entries[entry.serial] = entry
+    takeNumbers(entry, sa)
     noteSchedule(of: entry)
     if entry.saProtocol == .ipip { named[entry.identifier] = entry }
     // Outbound IPIP is never looked up by packets.
@@ -213,10 +236,7 @@ extension SecurityDatabase {
     guard let sa = entry.sa else { return }
     entry.state = .dead
     sa.statusAtomic.pointee.bitwiseOr(GW_SA_STOPPED.rawValue, ordering: .releasing)
-    if !entry.isInbound {
-      let used = sa.sequenceAtomic.pointee.load(ordering: .relaxed)
-      keys.remember(entry.parameters, number: used &+ Self.sequenceSkip, now: now)
-    }
+    releaseNumbers(entry, sa)
     wheel.cancel(entry)
     entries[entry.serial] = nil
     noteEncapsulation(of: entry, isThere: false)
@@ -259,8 +279,9 @@ extension SecurityDatabase {
 
   private func freeSPI(in range: ClosedRange<UInt32>, for template: SAParameters) throws(DatabaseError) -> UInt32 {
     // 1 to 255 are reserved, as SPIs (RFC 4303 2.1) and as CPIs (RFC 3173 3.3: well-known ones).
-    let ceiling: UInt32 = template.saProtocol == .ipcomp ? 0xffff : .max
-    let (low, high) = (max(range.lowerBound, 256), min(range.upperBound, ceiling))
+    let isCPI = template.saProtocol == .ipcomp
+    let floor: UInt32 = permits.lowSPIs && !isCPI ? 1 : 256
+    let (low, high) = (max(range.lowerBound, floor), min(range.upperBound, isCPI ? 0xffff : .max))
     guard low <= high else { throw .invalid("no SPI from \(range.lowerBound) to \(range.upperBound) may be used") }
     func isFree(_ spi: UInt32) -> Bool {
       find(SAIdentifier(spi: spi, destination: template.destination, saProtocol: template.saProtocol)) == nil

@@ -26,7 +26,7 @@ extension SecurityDatabase {
     parameters.sourceIdentity = wanted.sourceIdentity ?? old.sourceIdentity
     parameters.destinationIdentity = wanted.destinationIdentity ?? old.destinationIdentity
     parameters.bundledWith = old.bundledWith
-    try SAFactory.validate(parameters)
+    try SAFactory.validate(parameters, permits)
     let users = policies(using: entry)
     entry.parameters = parameters
     let replaced = parameters.isSameForWorkers(as: old) ? nil : replaceRecord(of: entry, in: users)
@@ -51,11 +51,14 @@ extension SecurityDatabase {
     let status = old.statusAtomic.pointee.bitwiseOr(GW_SA_STOPPED.rawValue, ordering: .acquiringAndReleasing).oldValue
     new.pointee.status = status & ~GW_SA_MAPPING_REPORTED.rawValue
     new.pointee.sequence = old.sequenceAtomic.pointee.load(ordering: .relaxed)
-    if !entry.isInbound { new.pointee.sequence += Self.sequenceSkip }
+    if !entry.isInbound {
+      new.pointee.sequence += Self.sequenceSkip
+      SAFactory.setSequenceLimit(new, old.sequenceLimitAtomic.pointee.load(ordering: .relaxed))
+    }
     new.pointee.replay = old.pointee.replay
     new.pointee.replay_mask = old.pointee.replay_mask
     new.pointee.replay_window = old.pointee.replay_window
-    new.pointee.replay_highest = old.replayHighestAtomic.pointee.load(ordering: .relaxed)
+    if entry.isInbound { new.pointee.replay_highest = old.replayHighestAtomic.pointee.load(ordering: .relaxed) }
     new.pointee.used_bytes = old.usedBytesAtomic.pointee.load(ordering: .relaxed)
     new.pointee.used_packets = old.usedPacketsAtomic.pointee.load(ordering: .relaxed)
     new.pointee.path_mtu = old.pathMTUAtomic.pointee.load(ordering: .relaxed)
@@ -81,11 +84,18 @@ extension SecurityDatabase {
       if let sa = entry.sa {
         // Should it change back one day, no number is used or accepted again.
         parameters.sequence = sa.sequenceAtomic.pointee.load(ordering: .relaxed)
-        if !entry.isInbound { parameters.sequence += Self.sequenceSkip }
-        parameters.replayHighest = sa.replayHighestAtomic.pointee.load(ordering: .relaxed)
+        if entry.isInbound {
+          parameters.replayHighest = sa.replayHighestAtomic.pointee.load(ordering: .relaxed)
+        } else {
+          parameters.sequence += Self.sequenceSkip
+        }
       }
+      let last = record(of: entry)
       remove(entry)
-      guard let made = try? prepare(parameters, replacingLarval: nil) else { continue }
+      guard let made = try? make(parameters, replacingLarval: nil) else {
+        emit(.saDeleted(last))
+        continue
+      }
       install(made)
     }
   }

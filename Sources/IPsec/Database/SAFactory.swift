@@ -18,7 +18,9 @@ struct SAFactory {
   }
 
   /// Whether the parameters make an SA at all, apart from their keys.
-  static func validate(_ parameters: SAParameters) throws(DatabaseError) {
+  static func validate(
+    _ parameters: SAParameters, _ permits: SecurityDatabase.Permits
+  ) throws(DatabaseError) {
     let p = parameters
     guard p.source.family == p.destination.family else {
       throw .invalid("source \(p.source) and destination \(p.destination) differ in family")
@@ -27,7 +29,10 @@ struct SAFactory {
     try validate(sequence: p.sequence)
     switch p.saProtocol {
     case .esp, .ah:
-      guard p.spi > 255 else { throw .invalid("SPI \(p.spi) is reserved (RFC 4303 2.1)") }
+      guard p.spi > 255 || permits.lowSPIs && p.spi != 0 else {
+        let advice = p.spi == 0 ? "" : "; `low-spis: true` in gateway.yaml permits it"
+        throw .invalid("SPI \(p.spi) is reserved (RFC 4303 2.1)\(advice)")
+      }
     case .ipcomp:
       guard p.spi <= 0xffff else { throw .invalid("the SPI of ipcomp is a CPI of 16 bits, \(p.spi) is larger") }
     case .ipip: break
@@ -100,6 +105,7 @@ struct SAFactory {
     sa.pointee.overhead = UInt16(Self.overhead(sa, parameters))
     setLimits(sa, parameters)
     sa.pointee.flags = Self.flags(parameters, isInbound: entry.isInbound)
+    if !entry.isInbound { Self.setSequenceLimit(sa, sa.sequenceEnd) }
     if Self.isPlain(sa) { sa.pointee.flags |= GW_SA_PLAIN.rawValue }
     if let selector = parameters.selector { sa.pointee.selector = Self.makeSelector(selector) }
     setTFC(sa, parameters)
@@ -108,6 +114,23 @@ struct SAFactory {
       sa.pointee.peer = sa.pointee.source_low << 32 | UInt64(encapsulation.sourcePort)
     }
     return sa
+  }
+
+  /// So far before 2^64 that no bursts in flight bring the counter round.
+  static var extendedSequenceEnd: UInt64 { .max - 1 << 32 }
+
+  /// Of an SA whose packets are numbered, as `gw_sa.sequenceEnd`.
+  static func sequenceEnd(_ parameters: SAParameters) -> UInt64 {
+    parameters.extendedSequenceNumbers ? extendedSequenceEnd : UInt64(UInt32.max)
+  }
+
+  /// So far before the limit numbers are taken with care for it: more than all workers have in hand.
+  private static var sequenceReserve: UInt64 { 2_000_000 }
+
+  /// The first number that an outbound SA may not give out. Workers may use it; forward only, then.
+  static func setSequenceLimit(_ sa: UnsafeMutablePointer<gw_sa>, _ limit: UInt64) {
+    sa.sequenceLimitAtomic.pointee.store(limit, ordering: .relaxed)
+    sa.usualLimitAtomic.pointee.store(limit > sequenceReserve ? limit - sequenceReserve : 0, ordering: .releasing)
   }
 
   static func setSession(_ sa: UnsafeMutablePointer<gw_sa>, _ session: CryptoSession) {

@@ -17,6 +17,10 @@ public final class SecurityDatabase: SecurityStore {
   /// Seconds from the epoch to moment 0 of the gateway's clock. Set once, before there is anything: a moment is the same
   /// whenever it is asked for.
   public var epoch: UInt64
+  /// What is taken though the RFCs advise against it.
+  public var permits = Permits()
+  /// An SA was taken that protects less than it seems to, and why.
+  public var onWeak: ((SAIdentifier, _ weakness: String) -> Void)?
 
   let factory: SAFactory
   let policyFactory = PolicyFactory()
@@ -53,7 +57,13 @@ public final class SecurityDatabase: SecurityStore {
   public internal(set) var culprit: ConfigurationChange.Part?
 
   var acquires = AcquireTable()
-  var keys = KeyHistory()
+  let ledger: NumberLedger
+  /// SAs whose numbers are kept across restarts, by serial.
+  var numbered: [UInt32: NumberedSA] = [:]
+  /// SAs that carry nothing until numbers are reserved for them.
+  public internal(set) var heldSAs = 0
+  /// Whether the owner is a key daemon, whose keys end with it.
+  public var isKeyDaemon: (Owner) -> Bool = { _ in false }
 
   private var handlers: [(token: Int, handler: (DatabaseEvent, UInt64) -> Void)] = []
   private var lastToken = 0
@@ -68,6 +78,7 @@ public final class SecurityDatabase: SecurityStore {
   ) {
     self.limits = limits
     self.reclaimer = reclaimer
+    ledger = NumberLedger(limits: limits)
     factory = SAFactory(engine: engine, workers: workers)
     counterSource = counters
     sad = SAD(reclaimer: reclaimer)
@@ -77,6 +88,14 @@ public final class SecurityDatabase: SecurityStore {
     wheel = TimerWheel(now: now)
     epoch = UInt64(time(nil)) &- now
     acquires.allowance = limits.acquiresPerSecond
+  }
+
+  public struct Permits: Sendable, Equatable {
+    /// `allow-weak`: algorithms and combinations that RFC 8221 forbids.
+    public var weakAlgorithms = false
+    /// `low-spis`: 1 to 255, which are IANA's (RFC 4303 2.1).
+    public var lowSPIs = false
+    public init() {}
   }
 
   public var tables: SecurityTables { SecurityTables(inbound: sad.inbound, outbound: sad.outbound, spd: spd.reader) }

@@ -20,6 +20,10 @@ extension UnsafeMutablePointer where Pointee == gw_sa {
   @inlinable @inline(__always) public var sequenceAtomic: Field<UInt64> { atomicField(self, 192) }
   /// Inbound: the highest sequence number that authenticated.
   @inlinable @inline(__always) public var replayHighestAtomic: Field<UInt64> { atomicField(self, 200) }
+  /// Outbound, control writes: below it numbers are taken without a look at `sequenceLimitAtomic`.
+  @inlinable @inline(__always) public var usualLimitAtomic: Field<UInt64> { atomicField(self, 200) }
+  /// Outbound, control writes: the first number that may not be given out.
+  @inlinable @inline(__always) public var sequenceLimitAtomic: Field<UInt64> { atomicField(self, 232) }
   /// Outbound: (FIB generation : 32, adjacency : 32) of the outer destination.
   @inlinable @inline(__always) public var adjacencyAtomic: Field<UInt64> { atomicField(self, 208) }
   @inlinable @inline(__always) public var usedBytesAtomic: Field<UInt64> { atomicField(self, 216) }
@@ -30,6 +34,14 @@ extension UnsafeMutablePointer where Pointee == gw_sa {
   @inlinable @inline(__always) public var statusAtomic: Field<UInt32> { atomicField(self, 240) }
   /// Control writes: MTU of the outer path; 0: the port's.
   @inlinable @inline(__always) public var pathMTUAtomic: Field<UInt32> { atomicField(self, 244) }
+  /// Outbound: no number of the SA comes to this (RFC 4303 3.3.3). What is not numbered on the wire has no end.
+  public var sequenceEnd: UInt64 {
+    guard pointee.sa_protocol == SAProtocol.esp.rawValue || pointee.sa_protocol == SAProtocol.ah.rawValue else {
+      return .max
+    }
+    return pointee.flags & GW_SA_ESN.rawValue != 0 ? SAFactory.extendedSequenceEnd : UInt64(UInt32.max)
+  }
+
   /// The largest outer packet, over a link of this MTU.
   @inlinable @inline(__always)
   public func pathMTU(linkMTU: UInt32) -> Int {

@@ -51,7 +51,7 @@ struct PFKeySAReading {
     var range: (UInt32, UInt32) = (0x100, 0x0fff_ffff)
     if parameters.saProtocol == .ipcomp { range.1 = 0xffff }
     if var cursor = extensions[.spiRange] { range = (cursor.uint32(), cursor.uint32()) }
-    return (parameters, try SPIRange.usable(range.0, range.1, parameters.saProtocol))
+    return (parameters, try SPIRange.usable(range.0, range.1, parameters.saProtocol, policy))
   }
 
   /// `isInbound`: it completes an SA that GETSPI reserved. `standing`: what an UPDATE without keys changes.

@@ -107,6 +107,11 @@ public final class KeySocketServer {
     processes.sorted { $0.key < $1.key }.map { ($0.value.owner, $0.key, isDaemon($0.key)) }
   }
 
+  /// Whether the owner has asked for events, by any connection that is open.
+  public func isDaemon(_ owner: Owner) -> Bool {
+    processes.contains { $0.value.owner == owner && isDaemon($0.key) }
+  }
+
   private func isDaemon(_ process: pid_t) -> Bool {
     connections.values.contains { $0.process == process && $0.session?.isListener == true }
   }

@@ -20,13 +20,15 @@ public struct KeyRefusal: Error, Equatable, Sendable, CustomStringConvertible {
   init(_ error: DatabaseError, missing: Int32 = ESRCH) {
     let code =
       switch error {
-      case .exists: EEXIST
+      case .exists, .keyInUse: EEXIST
       case .notFound: missing
       case .invalid: EINVAL
       case .unsupported: EOPNOTSUPP
       case .full: ENOBUFS
       }
     self.init(code, error.description)
+    // The kernel takes it, and so has no words of its own.
+    if case .keyInUse = error { isWorded = true }
   }
 
   public var description: String { "\(text) (\(String(cString: strerror(code))))" }

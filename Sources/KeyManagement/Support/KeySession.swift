@@ -33,6 +33,8 @@ public enum FlushScope: Sendable {
 public struct KeyPolicy: Sendable {
   /// Take HMAC-MD5 (and what else is called weak) instead of answering ENOSYS.
   public var allowsWeakAlgorithms = false
+  /// ALLOCSPI and GETSPI may give out SPIs of 1 to 255.
+  public var allowsLowSPIs = false
   /// `ip xfrm state flush` means all of them, as on Linux.
   public var xfrmFlush = FlushScope.everything
   /// iked flushes when it starts, which must not take a second daemon's SAs with it.

@@ -107,7 +107,7 @@ extension XFRMSession {
     let (minimum, maximum) = (fixed.uint32(), fixed.uint32())
     let reading = XFRMSAReading(info: info, attributes: attributes, policy: service.policy, owner: owner)
     let (template, remnant) = try reading.larval()
-    let range = try SPIRange.usable(minimum, maximum, template.saProtocol)
+    let range = try SPIRange.usable(minimum, maximum, template.saProtocol, service.policy)
     let spi: UInt32
     do { spi = try store.allocateSPI(template, in: range, origin: origin) } catch {
       throw KeyRefusal(ENOENT, error.description, isWorded: true)

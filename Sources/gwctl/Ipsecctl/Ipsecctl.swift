@@ -155,7 +155,7 @@ struct Ipsecctl {
     switch failure.kind {
     case .notFound: "No such process"
     case .invalid, .malformed: "Invalid argument"
-    case .unsupported: "Operation not supported"
+    case .unsupported: "Operation not supported: \(failure.reason)"
     case .full: "No buffer space available"
     default: failure.reason
     }

@@ -27,9 +27,11 @@ enum Charon {
     return info
   }
 
-  static func gcmKey(_ seed: UInt8) -> [UInt8] { (0..<36).map { $0 &+ seed } }
+  static func gcmKey(_ seed: UInt32) -> [UInt8] {
+    (0..<36).map { UInt8(truncatingIfNeeded: $0 < 4 ? seed >> (8 * $0) : seed &+ $0) }
+  }
 
-  static func appendGCM(_ builder: inout ByteBuilder, seed: UInt8, window: UInt32) {
+  static func appendGCM(_ builder: inout ByteBuilder, seed: UInt32, window: UInt32) {
     builder.attribute(.aead) { builder in
       builder.append("rfc4106(gcm(aes))", size: 64)
       builder.append(UInt32(288))
@@ -80,10 +82,10 @@ enum Charon {
     }
   }
 
-  static func newSA(_ spi: UInt32) -> [UInt8] {
+  static func newSA(_ spi: UInt32, seed: UInt32 = 2) -> [UInt8] {
     XFRMProbe.message(.newSA, sequence: 205) { builder in
       info(spi, from: a, to: b, soft: (928_959_188, 3352)).encode(into: &builder)
-      appendGCM(&builder, seed: 2, window: 1)
+      appendGCM(&builder, seed: seed, window: 1)
     }
   }
 
