@@ -33,10 +33,6 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     // gateway.yaml: the libyaml binding that keeps line and column for every node.
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
-    // The control API's HTTP server on a Unix socket; on SwiftNIO, so SO_PEERCRED of each connection is in reach.
-    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
-    // Hummingbird's own transport, named because the control API asks its channels for peer credentials.
-    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     // Perf only: latencies in histograms that lose nothing at the far end.
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
   ],
@@ -60,25 +56,27 @@ let package = Package(
       cSettings: [.unsafeFlags(["-O2", "-Wall", "-Wextra", "-fvisibility=hidden"])],
       linkerSettings: [.linkedLibrary("dl")]),
 
+    // Threads that are joined, and what ends their waits.
+    .target(name: "Threads", dependencies: ["CLinux"]),
     .target(name: "Wire"),
     .target(name: "Engines", dependencies: ["CCrypto", "COpenSSL", "CIPsecMB"]),
     .target(name: "IPsec", dependencies: ["CDeflate", "CLayout", "Wire", "Engines"]),
     .target(name: "Routing", dependencies: ["Wire", "IPsec"]),
-    .target(name: "DPDK", dependencies: ["CDPDK", "CLinux", "Wire", "IPsec"], swiftSettings: dpdk),
+    .target(name: "DPDK", dependencies: ["CDPDK", "CLinux", "Threads", "Wire", "IPsec"], swiftSettings: dpdk),
     .target(
       name: "DataPlane",
       dependencies: [
-        "CDPDK", "CLayout", "CLinux", "COpenSSL", "Wire", "Engines", "IPsec", "Routing", "DPDK",
+        "CDPDK", "CLayout", "CLinux", "COpenSSL", "Threads", "Wire", "Engines", "IPsec", "Routing", "DPDK",
       ],
       swiftSettings: dpdk),
     .target(name: "KeyManagement", dependencies: ["CLinux", "Wire", "Engines", "IPsec"]),
-    // Not "Configuration": Hummingbird brings a module of that name.
     .target(
       name: "ConfigurationFiles", dependencies: ["Wire", "Engines", "IPsec", .product(name: "Yams", package: "Yams")],
       path: "Sources/Configuration"),
     // Key daemons as programs that are told what to do: charon over VICI, iked over ikectl.
     .target(
-      name: "IKEControl", dependencies: ["CLinux", "COpenSSL", "Wire", "Engines", "IPsec", "ConfigurationFiles"]),
+      name: "IKEControl",
+      dependencies: ["CLinux", "COpenSSL", "Threads", "Wire", "Engines", "IPsec", "ConfigurationFiles"]),
     .target(
       name: "ControlAPI", dependencies: ["CCurl", "Wire", "Engines", "IPsec", "ConfigurationFiles", "IKEControl"]),
     .target(
@@ -86,20 +84,19 @@ let package = Package(
       dependencies: [
         "CDPDK", "CLayout", "CLinux", "COpenSSL", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane",
         "KeyManagement", "ConfigurationFiles", "IKEControl", "ControlAPI",
-        .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"), .product(name: "HummingbirdCore", package: "hummingbird"),
-        .product(name: "Logging", package: "swift-log"),
+        "Threads", .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: dpdk),
     .executableTarget(
       name: "gwd",
       dependencies: [
-        "CWipe", "ControlPlane", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "CWipe", "CLinux", "ControlAPI", "ControlPlane",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: dpdk),
     .executableTarget(
       name: "gwctl",
       dependencies: [
-        "CWipe", "ControlAPI", "ConfigurationFiles", "IKEControl",
+        "CWipe", "CLinux", "ControlAPI", "ConfigurationFiles", "IKEControl",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
@@ -125,18 +122,22 @@ let package = Package(
       name: "KeyManagementTests", dependencies: ["SeededRandom", "KeyManagement", "CLinux", "Engines", "IPsec", "Wire"]),
     .testTarget(name: "ConfigurationTests", dependencies: ["ConfigurationFiles"], exclude: ["Golden"]),
     .testTarget(
-      name: "IKEControlTests", dependencies: ["IKEControl", "ConfigurationFiles", "Engines", "IPsec", "Wire"]),
+      name: "IKEControlTests",
+      dependencies: ["IKEControl", "ConfigurationFiles", "Engines", "IPsec", "Threads", "Wire"]),
     // A gateway without packets, for the tests of the API's server, client and tools.
     .target(
       name: "ControlAPITesting", dependencies: ["ControlAPI", "IKEControl", "Wire", "Engines", "IPsec"],
       path: "Tests/ControlAPITesting"),
     .testTarget(name: "ControlAPITests", dependencies: ["ControlAPI", "ControlAPITesting"]),
     .testTarget(
-      name: "ControlPlaneTests", dependencies: ["SeededRandom", "ControlPlane", "ControlAPITesting"],
+      name: "ControlPlaneTests",
+      dependencies: ["KeyManagement", "SeededRandom", "Threads", "ControlPlane", "ControlAPITesting"],
       swiftSettings: dpdk),
     .testTarget(
       name: "gwctlTests",
-      dependencies: ["gwctl", "ControlAPI", "ControlPlane", "ControlAPITesting", "ConfigurationFiles", "IKEControl"],
+      dependencies: [
+        "gwctl", "gwd", "ControlAPI", "ControlPlane", "ControlAPITesting", "ConfigurationFiles", "IKEControl",
+      ],
       swiftSettings: dpdk),
   ],
   swiftLanguageModes: [.v6]

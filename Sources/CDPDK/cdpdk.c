@@ -13,8 +13,6 @@ int cdpdk_affinity_set(const uint64_t *mask, int words) {
   return pthread_setaffinity_np(pthread_self(), (size_t)words * 8, (const cpu_set_t *)mask);
 }
 
-void cdpdk_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
-
 static cdpdk_log_handler log_handler;
 
 // rte_vlog writes and flushes once per message.

@@ -1,7 +1,13 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 int clinux_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
@@ -45,4 +51,34 @@ ssize_t clinux_receive_descriptor(int socket, void *buffer, size_t size, int *de
     *descriptor = -1;
   }
   return received;
+}
+
+int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+void clinux_thread_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+/* With a limit that is no limit, or the right to pass it. Under a limit MCL_FUTURE would make allocations fail. */
+static int may_lock(void) {
+  struct rlimit limit = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &limit);
+  if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY) return 1;
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+  return syscall(SYS_capget, &header, sets) == 0 && (sets[0].effective & 1u << CAP_IPC_LOCK) != 0;
+}
+
+int clinux_keep_memory_private(void) {
+  const struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
+  setrlimit(RLIMIT_CORE, &none);
+  /* No kind of mapping goes into a core: not by a handler that core_pattern names, nor by gcore. */
+  int filter = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
+  if (filter >= 0) {
+    ssize_t written = write(filter, "0", 1);
+    (void)written;
+    close(filter);
+  }
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  /* Page by page as they are touched: what DPDK reserves and does not use costs nothing. */
+  if (may_lock() && mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0) return 0;
+  return -1;
 }

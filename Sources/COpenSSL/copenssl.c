@@ -6,6 +6,10 @@
 #include <string.h>
 #include <strings.h>
 
+/* Before any other use, so that libcrypto does not clean up in exit(), while other threads may still use it or free their
+ * thread-local state of it (OPENSSL_init_crypto(3)). In every program that links this. */
+__attribute__((constructor)) static void leave_exit_alone(void) { OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL); }
+
 /* Whether `name` is one of the colon-separated `names`. */
 static int has_name(const char *names, const char *name) {
   size_t length = strlen(name);

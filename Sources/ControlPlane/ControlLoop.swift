@@ -2,27 +2,41 @@ import CLinux
 import Foundation
 import KeyManagement
 import Synchronization
+import Threads
 
-/// The control thread: an epoll loop on a thread of its own, the one writer of every table. Descriptors, timers and
-/// closures posted from elsewhere run on it, one at a time.
+/// A thread with an epoll loop: the control thread, which is the one writer of every table, is one, the control API's
+/// another. Descriptors, timers and closures posted from elsewhere run on it, one at a time.
 public final class ControlLoop: EventLoop, @unchecked Sendable {
+  /// The loop has ended; what was asked of it was not done.
+  public struct Ended: Error, CustomStringConvertible {
+    public let description = "the thread has ended"
+  }
+
   private struct Timer {
     var due: ContinuousClock.Instant
     var number: UInt64
     var handler: () -> Void
   }
 
+  private struct Inbox {
+    var work: [@Sendable () -> Void] = []
+    var isClosed = false
+  }
+
+  private let name: String
   private let epoll: Int32
   private let wakeup: Int32
-  private let posted = Mutex<[@Sendable () -> Void]>([])
+  private let inbox = Mutex(Inbox())
   private let stopping = Atomic(false)
-  private let hasStopped = DispatchSemaphore(value: 0)
-  // The control thread's own.
+  private var thread: JoinableThread?
+  // The loop's thread's own.
   private var handlers: [Int32: (IOEvents) -> Void] = [:]
   private var timers: [Timer] = []
   private var timerNumber: UInt64 = 0
+  private var takesTimers = true
 
-  public init() {
+  public init(name: String = "gw-control") {
+    self.name = name
     epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
     wakeup = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
     var event = epoll_event(events: UInt32(EPOLLIN.rawValue), data: epoll_data(fd: wakeup))
@@ -36,45 +50,48 @@ public final class ControlLoop: EventLoop, @unchecked Sendable {
 
   // MARK: Any thread
 
-  public func start() {
-    let thread = Thread { [self] in
-      run()
-      hasStopped.signal()
-    }
-    thread.name = "gw-control"
-    thread.stackSize = 8 << 20
-    thread.start()
+  public func start() throws {
+    thread = try JoinableThread(name: name) { [self] in run() }
   }
 
-  /// What was posted before still runs. Not on the control thread.
+  /// What was posted before still runs; the thread has ended when this returns. Not on the loop's thread.
   public func stop() {
     stopping.store(true, ordering: .releasing)
     wake()
-    hasStopped.wait()
+    thread?.join()
+    thread = nil
   }
 
-  public func post(_ work: @escaping @Sendable () -> Void) {
-    posted.withLock { $0.append(work) }
-    wake()
+  /// False: the loop has ended, and `work` will not run.
+  @discardableResult
+  public func post(_ work: @escaping @Sendable () -> Void) -> Bool {
+    let isTaken = inbox.withLock { inbox in
+      if !inbox.isClosed { inbox.work.append(work) }
+      return !inbox.isClosed
+    }
+    if isTaken { wake() }
+    return isTaken
   }
 
-  /// Runs `work` on the control thread and waits. Not on the control thread, nor in a Task.
+  /// Runs `work` on the loop's thread and waits. Not on that thread, nor in a Task.
   public func sync<Result>(_ work: @escaping () throws -> Result) throws -> Result {
     let done = DispatchSemaphore(value: 0)
     let outcome = Outcome<Result>()
     let carried = Carried(body: work)
-    post {
+    let isTaken = post {
       outcome.value = Swift.Result { try carried.body() }
       done.signal()
     }
+    guard isTaken else { throw Ended() }
     done.wait()
     return try outcome.value!.get()
   }
 
-  /// Runs `work` on the control thread; the task waits without holding a thread.
+  /// Runs `work` on the loop's thread; the task waits without holding a thread.
   public func call<Result: Sendable>(_ work: @escaping @Sendable () throws -> Result) async throws -> Result {
     try await withCheckedThrowingContinuation { continuation in
-      post { continuation.resume(with: Swift.Result { try work() }) }
+      let isTaken = post { continuation.resume(with: Swift.Result { try work() }) }
+      if !isTaken { continuation.resume(throwing: Ended()) }
     }
   }
 
@@ -87,7 +104,7 @@ public final class ControlLoop: EventLoop, @unchecked Sendable {
     _ = write(wakeup, &one, 8)
   }
 
-  // MARK: The control thread
+  // MARK: The loop's thread
 
   public func watch(_ descriptor: Int32, for events: IOEvents, handler: @escaping (IOEvents) -> Void) {
     var mask: UInt32 = 0
@@ -105,6 +122,7 @@ public final class ControlLoop: EventLoop, @unchecked Sendable {
   }
 
   public func schedule(after delay: Duration, _ handler: @escaping () -> Void) {
+    guard takesTimers else { return }
     timerNumber += 1
     let timer = Timer(due: .now + delay, number: timerNumber, handler: handler)
     let index = timers.firstIndex { $0.due > timer.due } ?? timers.count
@@ -119,6 +137,12 @@ public final class ControlLoop: EventLoop, @unchecked Sendable {
     }
   }
 
+  /// Nothing is done by the clock from now on.
+  public func endTimers() {
+    takesTimers = false
+    timers = []
+  }
+
   private func run() {
     withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: 64) { events in
       while true {
@@ -126,10 +150,7 @@ public final class ControlLoop: EventLoop, @unchecked Sendable {
         for index in 0..<max(0, Int(count)) { dispatch(events[index]) }
         runPosted()
         runTimers()
-        if stopping.load(ordering: .acquiring) {
-          runPosted()
-          return
-        }
+        if stopping.load(ordering: .acquiring) { return runLast() }
       }
     }
   }
@@ -155,12 +176,17 @@ public final class ControlLoop: EventLoop, @unchecked Sendable {
   }
 
   private func runPosted() {
-    let work = posted.withLock { list in
-      let all = list
-      list.removeAll()
-      return all
+    let work = inbox.withLock { inbox in
+      defer { inbox.work = [] }
+      return inbox.work
     }
     for one in work { one() }
+  }
+
+  /// From here on nothing is taken; what was is done.
+  private func runLast() {
+    inbox.withLock { $0.isClosed = true }
+    runPosted()
   }
 
   private func runTimers() {

@@ -1,6 +1,5 @@
-import CDPDK
 import Foundation
-import Synchronization
+import Threads
 
 /// A thread of its own that runs what it is given and sleeps in between: EAL binds the thread that initialises it to
 /// cores, and what that thread starts inherits its signal mask.
@@ -8,16 +7,21 @@ final class ParkedThread: @unchecked Sendable {
   private let condition = NSCondition()
   private var work: (() -> Void)?
   private var isStopped = false
+  private var thread: JoinableThread?
 
   init(name: String) throws(EALError) {
-    var thread = pthread_t()
-    let context = Unmanaged.passRetained(ThreadStart(parked: self, name: name))
-    let code = pthread_create(&thread, nil, { runParkedThread($0) }, context.toOpaque())
-    guard code == 0 else {
-      context.release()
-      throw .thread(code)
+    do throws(JoinableThread.Failure) {
+      thread = try JoinableThread(name: name) { [self] in
+        // Signals are the control thread's; faults stay deliverable.
+        var signals = sigset_t()
+        sigfillset(&signals)
+        for fault in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP] { sigdelset(&signals, fault) }
+        pthread_sigmask(SIG_SETMASK, &signals, nil)
+        loop()
+      }
+    } catch {
+      throw .thread(error.code)
     }
-    pthread_detach(thread)
   }
 
   /// Runs `body` on the thread and waits for it. Not from the thread itself.
@@ -32,14 +36,16 @@ final class ParkedThread: @unchecked Sendable {
     return result!
   }
 
+  /// Its thread has ended when this returns.
   func stop() {
     condition.withLock {
       isStopped = true
       condition.broadcast()
     }
+    thread?.join()
   }
 
-  fileprivate func loop() {
+  private func loop() {
     condition.lock()
     while !isStopped {
       guard let next = work else {
@@ -54,26 +60,4 @@ final class ParkedThread: @unchecked Sendable {
     }
     condition.unlock()
   }
-}
-
-private final class ThreadStart {
-  let parked: ParkedThread
-  let name: String
-  init(parked: ParkedThread, name: String) {
-    self.parked = parked
-    self.name = name
-  }
-}
-
-private func runParkedThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-  guard let context else { return nil }
-  let start = Unmanaged<ThreadStart>.fromOpaque(context).takeRetainedValue()
-  cdpdk_thread_name(start.name)
-  // Signals are the control thread's; faults stay deliverable.
-  var signals = sigset_t()
-  sigfillset(&signals)
-  for fault in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP] { sigdelset(&signals, fault) }
-  pthread_sigmask(SIG_SETMASK, &signals, nil)
-  start.parked.loop()
-  return nil
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ControlAPI
 
 struct Gwctl: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -11,7 +12,7 @@ struct Gwctl: ParsableCommand {
       Exit status: 0 done; 1 the gateway refused, or something failed; 64 wrong usage; 69 no gwd answers; \
       77 not permitted; 78 an error in a configuration file.
       """,
-    version: "1.0.0",
+    version: ProductVersion.current,
     subcommands: [
       Show.self, Status.self, Load.self, Delete.self, Check.self, Flush.self, Reload.self, Monitor.self,
       IKECommand.self,

@@ -1,9 +1,12 @@
 import ArgumentParser
+import CLinux
 import Glibc
 
 /// `gwctl`, or OpenBSD's `ipsecctl` where it is called by that name.
 enum Program {
   static func main() -> Never {
+    // It reads rules with keys. Whoever calls it may not be able to have memory locked: then it is not.
+    _ = clinux_keep_memory_private()
     let arguments = CommandLine.arguments
     let name = arguments.first?.split(separator: "/").last.map(String.init) ?? "gwctl"
     if name == "ipsecctl" {

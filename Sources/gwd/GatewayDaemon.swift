@@ -1,4 +1,6 @@
 import ArgumentParser
+import CLinux
+import ControlAPI
 import ControlPlane
 import Foundation
 import Logging
@@ -12,7 +14,7 @@ struct GatewayDaemon: ParsableCommand {
       TERM and INT stop it, HUP has it read its files again, USR1 has it write a report to its run directory.
       Exit status: 0 stopped, 69 a device, hugepages or a socket is not to be had, 78 wrong configuration.
       """,
-    version: Gateway.version)
+    version: ProductVersion.current)
 
   @Option(name: [.customShort("f"), .long], help: "The gateway's configuration.")
   var config = "/etc/gw/gateway.yaml"
@@ -33,9 +35,10 @@ struct GatewayDaemon: ParsableCommand {
   }
 
   func run() throws {
+    let isLocked = clinux_keep_memory_private() == 0
     let level = logLevel.flatMap { Logger.Level(rawValue: $0) }
-    let daemon = Daemon(configurationPath: config, runDirectory: runDir, logLevel: level)
-    let status = check ? daemon.check() : daemon.run()
-    throw ExitCode(status.rawValue)
+    var daemon = Daemon(configurationPath: config, runDirectory: runDir, logLevel: level)
+    daemon.isMemoryLocked = isLocked
+    Daemon.leave(check ? daemon.check() : daemon.run())
   }
 }

@@ -137,16 +137,28 @@ static enum kind kind_of(int fd, uint32_t *port) {
   return KIND_OTHER;
 }
 
-/* Takes a free port: the process's id first, as the kernel does, then ids that no process has. */
+/* Takes a free port: the process's id first, as the kernel does, then ids that no process has. Those are drawn at random,
+ * for any user may bind abstract names, and nobody can bind them all. */
 static bool bind_port(int fd, enum kind kind) {
   struct sockaddr_un name;
   uint32_t port = (uint32_t)getpid();
-  for (int attempt = 0; attempt < 4096; attempt++) {
+  for (int attempt = 0; attempt < 64; attempt++) {
     socklen_t length = make_name(&name, kind, port);
     if (syscall(SYS_bind, fd, &name, length) == 0) return true;
     if (errno != EADDRINUSE) return false;
-    port = 0x80000000u | (((uint32_t)getpid() << 12) + (uint32_t)attempt);
+    if (syscall(SYS_getrandom, &port, sizeof port, 0) != sizeof port) return false;
+    port |= 0x80000000u;
   }
+  return false;
+}
+
+/* Who listens at the gateway's name is given keys: root, or the daemon's own user. */
+static bool is_trusted(int fd) {
+  struct ucred peer;
+  socklen_t length = sizeof peer;
+  if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;
+  if (peer.uid == 0 || peer.uid == geteuid()) return true;
+  errno = EPERM;
   return false;
 }
 
@@ -156,7 +168,8 @@ static int dial(enum kind kind, int type) {
   int flags = type & (SOCK_CLOEXEC | SOCK_NONBLOCK);
   int fd = (int)syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | flags, 0);
   if (fd < 0) return -1;
-  if (!bind_port(fd, kind) || syscall(SYS_connect, fd, &gateway, sizeof gateway) != 0) {
+  if (!bind_port(fd, kind) || syscall(SYS_connect, fd, &gateway, sizeof gateway) != 0 ||
+      !is_trusted(fd)) {
     int error = errno;
     fprintf(stderr, "ikeshim: %s: %s\n", gateway.sun_path, strerror(error));
     syscall(SYS_close, fd);

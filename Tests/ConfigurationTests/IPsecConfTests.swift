@@ -34,6 +34,41 @@ import Wire
     #expect(refusal.first?.hasPrefix("stdin: \(line): syntax error: a carriage return (CR)") == true, "\(refusal)")
   }
 
+  // MARK: Keys
+
+  /// Messages go into the log, and to users of the API who see no keys.
+  @Test func noMessageHoldsAKey() throws {
+    let keys = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210fedcba98"]
+    let words =
+      "esp tunnel from 192.0.2.1 to 192.0.2.2 spi 0x1000:0x1001 auth hmac-sha1 enc aes authkey 0x\(keys[1]) enckey 0x\(keys[0])"
+      .split(separator: " ").map(String.init)
+    func check(_ words: [String]) {
+      let text = Self.refusal(words.joined(separator: " ") + "\n").joined(separator: "\n")
+      for key in keys { #expect(!text.contains(key.prefix(12)), "\(text)") }
+    }
+    for index in words.indices {
+      var without = words
+      without.remove(at: index)
+      check(without)
+      for key in keys {
+        var replaced = words
+        replaced[index] = key
+        check(replaced)
+        replaced[index] = "0x" + key
+        check(replaced)
+        replaced[index] = "{ 0x\(key) 0x\(key) }"
+        check(replaced)
+        replaced[index] = "file \"\(key):\(key)\""
+        check(replaced)
+      }
+      for other in words.indices {
+        var swapped = words
+        swapped.swapAt(index, other)
+        check(swapped)
+      }
+    }
+  }
+
   // MARK: Values
 
   @Test func aFlowIsTwoPolicies() throws {

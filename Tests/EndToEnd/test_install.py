@@ -33,6 +33,44 @@ class Install(EndToEndTest):
         self.assertEqual(os.readlink(self.root / "usr/sbin/ipsecctl"), "../bin/gwctl")
         self.assertEqual(set(os.listdir(ROOT)), before, "nothing is put beside the sources")
 
+    def test_keys_are_roots_alone(self):
+        self.install()
+        etc = self.root / "etc/gw"
+        for path in (etc / "ipsec.conf", etc / "keys", etc / "ike", etc / "ike/private", self.root / "var/lib/gw"):
+            self.assertEqual(path.stat().st_mode & 0o077, 0, path)
+
+    def test_the_group_of_the_api_reads_no_keys(self):
+        """The whole machine as an overlay, in which install does what it does without --destdir."""
+        upper = self.root / "upper"
+        upper.mkdir()
+        script = f"""
+            set -e
+            mount -t tmpfs none {upper}
+            for folder in etc usr var; do
+              mkdir -p {upper}/$folder {upper}/$folder.work
+              mount -t overlay none -o lowerdir=/$folder,upperdir={upper}/$folder,workdir={upper}/$folder.work /$folder
+            done
+            mkdir -p /run/systemd && mount -t tmpfs none /run/systemd
+            getent group gw >/dev/null || groupadd --system gw
+            # As an earlier release left it.
+            mkdir -p /etc/gw/keys && echo key >/etc/gw/ipsec.conf && echo key >/etc/gw/keys/old
+            chmod 0640 /etc/gw/ipsec.conf /etc/gw/keys/old && chgrp -R gw /etc/gw && chmod 0750 /etc/gw/keys
+            Deploy/packaging/install >&2
+            echo key >/etc/gw/ike/private/local.key
+            as_member() {{ setpriv --reuid nobody --regid gw --clear-groups "$@"; }}
+            as_member cat /etc/gw/gateway.yaml >/dev/null
+            for file in ipsec.conf keys/old ike/private/local.key; do
+              if as_member cat /etc/gw/$file; then echo "$file is read"; fi
+            done
+            """
+        environment = dict(os.environ, GW_BIN_DIR=os.path.dirname(program("gwd")))
+        overlay = run("unshare", "-m", "sh", "-c", f"mkdir {upper}/m && mount -t tmpfs none {upper}/m && cd {upper}/m "
+                      "&& mkdir u w && mount -t overlay none -o lowerdir=/etc,upperdir=u,workdir=w /mnt", check=False)
+        if overlay.returncode != 0:
+            self.skipTest(f"no overlay file system here: {overlay.stderr.strip()}")
+        done = run("unshare", "-m", "bash", "-c", f"cd {ROOT} && {script}", env=environment)
+        self.assertEqual(done.stdout, "")
+
     def test_key_daemons(self):
         units = {"charon": ("strongswan", "strongswan-starter"), "iked": ("openiked",), "libreswan": ("ipsec",)}
         for daemon, names in units.items():

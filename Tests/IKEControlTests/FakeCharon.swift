@@ -13,9 +13,14 @@ final class FakeCharon: Sendable {
   private let asked = Mutex<[(command: String, message: VICISection)]>([])
   private let answer: Answer
   private let clients = Mutex<[Int32]>([])
+  /// What is said again and again, without end, after the answer to a command.
+  private let endless: @Sendable (_ command: String) -> VICIPacket?
 
-  init(answer: @escaping Answer = { _, _ in [.response(VICISection(["success": "yes"]))] }, path: String? = nil) throws
-  {
+  init(
+    answer: @escaping Answer = { _, _ in [.response(VICISection(["success": "yes"]))] }, path: String? = nil,
+    endless: @escaping @Sendable (_ command: String) -> VICIPacket? = { _ in nil }
+  ) throws {
+    self.endless = endless
     self.path = path ?? FileManager.default.temporaryDirectory.path + "/vici-\(UUID().uuidString.prefix(8))"
     self.answer = answer
     unlink(self.path)
@@ -69,6 +74,12 @@ final class FakeCharon: Sendable {
       for answer in answers {
         guard let bytes = try? answer.framed().bytes else { continue }
         _ = Glibc.send(client, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+      }
+      // For as long as somebody listens.
+      while case .request(let command, _) = packet, let endless = endless(command),
+        let bytes = try? endless.framed().bytes
+      {
+        guard Glibc.send(client, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else { break }
       }
     }
     close(client)

@@ -23,7 +23,7 @@ import Testing
   @Test func loadsChangesAndRemoves() async throws {
     let charon = try FakeCharon()
     let agent = IKEAgent(Self.settings(charon.path)) { _, _ in }
-    agent.start()
+    try agent.start()
     let rules = try Rules.parse(Rules.example)
     agent.replace(rules)
     let status = await agent.settled()
@@ -54,7 +54,7 @@ import Testing
         : [.response(VICISection(["success": "yes"]))]
     })
     let agent = IKEAgent(Self.settings(charon.path)) { _, _ in }
-    agent.start()
+    try agent.start()
     agent.replace(try Rules.parse(Rules.example + "ike interface sec0 peer 192.0.2.9 psk x\n"))
     let status = await agent.settled()
     #expect(status.connections.map(\.state) == [.failed, .failed])
@@ -67,7 +67,7 @@ import Testing
   @Test func waitsForALateDaemonAndForOneThatComesBack() async throws {
     let path = FileManager.default.temporaryDirectory.path + "/vici-\(UUID().uuidString.prefix(8))"
     let agent = IKEAgent(Self.settings(path)) { _, _ in }
-    agent.start()
+    try agent.start()
     agent.replace(try Rules.parse(Rules.example))
     let status = await agent.settled()
     #expect(status.connections.map(\.state) == [.waiting] && status.waitingFor?.contains(path) == true)
@@ -86,7 +86,7 @@ import Testing
   @Test func aDaemonThatDoesNotAnswerHoldsNobodyUp() async throws {
     let charon = try FakeCharon(answer: { _, _ in [] })
     let agent = IKEAgent(Self.settings(charon.path)) { _, _ in }
-    agent.start()
+    try agent.start()
     agent.replace(try Rules.parse(Rules.example))
     try await Self.until { !charon.requests.isEmpty }
     let before = ContinuousClock.now

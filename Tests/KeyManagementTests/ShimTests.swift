@@ -205,4 +205,58 @@ struct ShimTests {
     }
     #expect(received > 0 && overruns >= 1)
   }
+
+  /// Any user may take abstract names: not so many that none is left.
+  @Test func namesThatAreTaken() throws {
+    try withShim { _, shim in
+      var limit = rlimit()
+      getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+      limit.rlim_cur = max(limit.rlim_cur, min(limit.rlim_max, 8192))
+      setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+      var taken: [Int32] = []
+      defer { for descriptor in taken { close(descriptor) } }
+      let process = UInt32(getpid())
+      for port in [process] + (0..<4096).map({ 0x8000_0000 | (process << 12 &+ $0) }) {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let hex = String(port, radix: 16)
+        let name = "ikeshim/xfrm/" + String(repeating: "0", count: 8 - hex.utf8.count) + hex
+        withUnsafeMutableBytes(of: &address.sun_path) { $0[1...].copyBytes(from: name.utf8) }
+        let descriptor = socket(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0)
+        let length = socklen_t(MemoryLayout<sa_family_t>.size + 1 + name.utf8.count)
+        _ = withUnsafePointer(to: &address) { pointer in
+          pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) }
+        }
+        taken.append(descriptor)
+      }
+      let fd = shim.socket(AF_NETLINK, Int32(SOCK_RAW.rawValue), NETLINK_XFRM)
+      #expect(fd >= 0)
+      close(fd)
+    }
+  }
+
+  /// What a key daemon says there are keys: it says them to root or to its own user.
+  @Test(.enabled(if: getuid() == 0)) func aStrangersGatewayIsRefused() throws {
+    let directory = NSTemporaryDirectory() + "shim-\(UInt32.random(in: 0...UInt32.max))"
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    chmod(directory, 0o777)
+    let program = """
+      import socket, sys
+      listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); listener.bind(sys.argv[1]); listener.listen()
+      while True: listener.accept()[0].recv(1)
+      """
+    let stranger = Process()
+    stranger.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+    stranger.arguments = [
+      "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "/usr/bin/python3", "-c", program,
+      directory + "/xfrm.sock",
+    ]
+    try stranger.run()
+    defer { stranger.terminate() }
+    for _ in 0..<500 where access(directory + "/xfrm.sock", F_OK) != 0 { usleep(10_000) }
+    usleep(100_000)
+    let shim = try #require(ShimCalls(directory: directory))
+    #expect(shim.socket(AF_NETLINK, Int32(SOCK_RAW.rawValue), NETLINK_XFRM) == -1 && errno == EPERM)
+  }
 }

@@ -20,6 +20,15 @@ import Testing
     }
   }
 
+  /// One version for the programs and the API.
+  @Test func theVersionIsTheGateways() async throws {
+    try await ToolFixture.with { fixture async throws in
+      #expect(try await fixture.gwctl("--version").out == ProductVersion.current + "\n")
+      #expect(
+        try await fixture.run(ToolFixture.products + "/gwd", ["--version"], nil).out == ProductVersion.current + "\n")
+    }
+  }
+
   @Test func keysAreShownOnRequestOnly() async throws {
     try await ToolFixture.with { fixture async throws in
       for arguments in [["show", "sa", "-vv"], ["show", "sa", "--json"]] {

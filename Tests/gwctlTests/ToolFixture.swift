@@ -22,12 +22,20 @@ struct ToolFixture {
     let fixture = ToolFixture(directory: directory)
     try FileManager.default.createSymbolicLink(
       atPath: directory + "/ipsecctl", withDestinationPath: Self.products + "/gwctl")
-    try await fixture.server.start()
+    let server = fixture.server
+    try await blocking { try server.start() }
     let outcome: Swift.Result<Void, any Error>
     do { outcome = .success(try await body(fixture)) } catch { outcome = .failure(error) }
-    await fixture.server.stop()
+    try await blocking { server.stop() }
     try? FileManager.default.removeItem(atPath: directory)
     try outcome.get()
+  }
+
+  /// Off Swift's pool.
+  private static func blocking(_ body: @escaping @Sendable () throws -> Void) async throws {
+    try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+      Thread.detachNewThread { continuation.resume(with: Swift.Result { try body() }) }
+    }
   }
 
   private init(directory: String) {
@@ -40,7 +48,7 @@ struct ToolFixture {
   }
 
   /// Where SwiftPM puts programs and test bundles alike.
-  private static var products: String {
+  static var products: String {
     URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent().path
   }
 

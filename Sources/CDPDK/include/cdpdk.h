@@ -194,8 +194,6 @@ char *cdpdk_output_restore(cdpdk_output *saved);
 /// Affinity of the calling thread as a bit mask of `words` 64-bit words; 0 or an errno.
 int cdpdk_affinity_get(uint64_t *mask, int words);
 int cdpdk_affinity_set(const uint64_t *mask, int words);
-/// The name of the calling thread, at most 15 characters.
-void cdpdk_thread_name(const char *name);
 
 // MARK: TAP and interfaces
 

@@ -22,5 +22,12 @@ int clinux_peer(int socket, pid_t *process, uid_t *user);
 /* A datagram of `size` bytes at most, and the descriptor that came with it, closed on exec (-1: none, or several). What
  * recvmsg() returns, and errno. Never waits. */
 ssize_t clinux_receive_descriptor(int socket, void *buffer, size_t size, int *descriptor);
+/* pipe2 with O_CLOEXEC; 0, or -1 and errno. */
+int clinux_pipe(int ends[2]);
+/* Of the calling thread; at most 15 bytes are kept. */
+void clinux_thread_name(const char *name);
+/* Keeps what this process has in memory, keys in any form, from cores, from debuggers of its user and from swap. To be called
+ * before there are keys. 0, or -1 where memory cannot be locked (no CAP_IPC_LOCK, and a limit). */
+int clinux_keep_memory_private(void);
 
 #endif

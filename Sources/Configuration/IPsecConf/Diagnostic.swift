@@ -16,8 +16,26 @@ public struct Diagnostic: Sendable, Hashable, CustomStringConvertible {
 
   public init(_ form: Form, _ message: String, isError: Bool = true) {
     self.form = form
-    self.message = message
+    self.message = Self.withoutKeys(message)
     self.isError = isError
+  }
+
+  /// A word that stands in the wrong place may be a key, and messages go into logs and to users who see no keys: of so many
+  /// hexadecimal digits in a row only the first are shown.
+  private static func withoutKeys(_ message: String) -> String {
+    let (shortestKey, shown) = (24, 4)
+    guard message.utf8.count >= shortestKey else { return message }
+    var result = ""
+    var run = 0
+    for scalar in message.unicodeScalars {
+      run = scalar.properties.isASCIIHexDigit ? run + 1 : 0
+      if run == shortestKey {
+        result.unicodeScalars.removeLast(shortestKey - 1 - shown)
+        result += "…"
+      }
+      if run < shortestKey { result.unicodeScalars.append(scalar) }
+    }
+    return result
   }
 
   public func text(program: String) -> String {

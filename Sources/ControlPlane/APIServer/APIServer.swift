@@ -1,23 +1,25 @@
 import ControlAPI
 import Glibc
-import Hummingbird
-import HummingbirdCore
+import KeyManagement
 import Logging
-import NIOCore
-import NIOPosix
-import Synchronization
 
-/// The control API: HTTP/1.1 on a Unix socket. Speaks to the gateway through `GatewayControl` alone.
-public actor APIServer {
+/// The control API: HTTP/1.1 on a Unix socket, and /metrics on TCP where it is asked for. Speaks to the gateway through
+/// `GatewayControl` alone, on a thread of its own. Every public call blocks; not from a Task.
+public final class APIServer: @unchecked Sendable {
   public struct Configuration: Sendable {
     public var socketPath: String
     /// Who may connect besides root.
     public var group = "gw"
     /// Of a request's body. A rule is some 700 bytes: 100,000 of them fit, and a third more.
     public var bodyLimitBytes = 96 << 20
+    /// On each of the two sockets.
     public var connectionLimit = 64
+    /// Of one user but root, and of one address.
+    public var connectionLimitOfPeer = 16
     /// Where `GET /metrics`, and nothing else, is served over TCP as well.
     public var metrics: (address: String, port: UInt16)?
+    /// How long clients may take for what.
+    var patience = HTTPConnection.Patience()
 
     public init(socketPath: String) { self.socketPath = socketPath }
   }
@@ -30,13 +32,12 @@ public actor APIServer {
   private let gateway: any GatewayControl
   private let configuration: Configuration
   private let logger: Logger
-  private let gate = RequestGate()
-  private var serving: Task<Void, Never>?
-  private var servingMetrics: Task<Void, Never>?
-  /// One thread: requests are few, and the cores belong to the workers. Never shut down, as late tasks of a connection
-  /// may still come to it.
-  private static let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+  private let loop = ControlLoop(name: "gw-api")
+  /// Looks after connections that take too long.
+  private static let pulse = Duration.milliseconds(250)
+  private var listeners: [HTTPListener] = []
   private var identity: [UInt64]?
+  private var isRunning = false
 
   public init(gateway: any GatewayControl, configuration: Configuration, logger: Logger) {
     self.gateway = gateway
@@ -45,133 +46,116 @@ public actor APIServer {
   }
 
   /// Returns when clients can connect. To be called once.
-  public func start() async throws(StartFailure) {
-    precondition(serving == nil, "started twice")
-    let socket: ControlSocket
-    do { socket = try ControlSocket(path: configuration.socketPath, group: configuration.group) } catch {
-      throw StartFailure(description: error.description)
-    }
-    let outcome = await run(at: socket.path, { serving = $0 }) { once in application(socket, once) }
-    if let failure = outcome {
-      socket.discard()
-      await stop()
-      throw StartFailure(description: failure)
-    }
-    identity = ControlSocket.identity(of: configuration.socketPath)
-    guard let (address, port) = configuration.metrics else { return }
-    let place = "\(address) port \(port)"
-    if let failure = await run(
-      at: place, { servingMetrics = $0 }, { once in metricsApplication(address, Int(port), place, once) })
-    {
-      await stop()
-      throw StartFailure(description: "metrics: \(failure)")
-    }
-  }
-
-  /// Runs an application until it is cancelled; returns when it listens, nil, or what went wrong.
-  private func run(
-    at place: String, _ keep: (Task<Void, Never>) -> Void,
-    _ make: (StartContinuation) -> some ApplicationProtocol
-  ) async -> String? {
-    await withCheckedContinuation { continuation in
-      let once = StartContinuation(continuation)
-      let application = make(once)
-      keep(
-        Task { [logger] in
-          do {
-            try await application.run()
-            once.resume("the server ended before it began")
-          } catch {
-            if !once.resume("cannot listen at \(place): \(error)") && !(error is CancellationError) {
-              logger.error("control API: \(error)")
-            }
-          }
-        })
+  public func start() throws(StartFailure) {
+    var descriptors: [Int32] = []
+    do {
+      let socket = try ControlSocket(path: configuration.socketPath, group: configuration.group)
+      let (descriptor, standing) = try socket.listen()
+      descriptors.append(descriptor)
+      identity = ControlSocket.identity(of: configuration.socketPath)
+      logger.info("control API at \(socket.path), \(standing)")
+      if let (address, port) = configuration.metrics {
+        descriptors.append(try MetricsSocket.listen(address, port))
+        logger.info("metrics at \(address) port \(port)")
+      }
+      try loop.start()
+      isRunning = true
+      try run(descriptors)
+    } catch {
+      for descriptor in descriptors { Glibc.close(descriptor) }
+      removeSocket()
+      throw StartFailure(description: "\(error)")
     }
   }
 
-  /// Takes the socket away, lets requests that run finish, ends event streams, and returns.
-  /// - Parameter grace: how long requests may take.
-  public func stop(grace: Duration = .seconds(2)) async {
-    gate.close()
+  /// The control socket's, and that of /metrics.
+  private func run(_ descriptors: [Int32]) throws {
+    let routes = APIRoutes(gateway: gateway, logger: logger)
+    let tables = [("control API", routes.all), ("metrics", routes.metricsOnly)]
+    listeners = zip(descriptors, tables).map { descriptor, table in
+      var settings = HTTPListener.Settings(name: table.0, bodyLimit: configuration.bodyLimitBytes)
+      settings.places = ConnectionPlaces(
+        all: configuration.connectionLimit, ofPeer: configuration.connectionLimitOfPeer)
+      settings.patience = configuration.patience
+      return HTTPListener(
+        descriptor, settings, loop: loop, logger: logger, answer: { await table.1.answer($0) },
+        refusal: { APIRouteTable.response(ControlError($0), status: $0.status) })
+    }
+    try loop.sync { [self] in
+      for listener in listeners { listener.start() }
+      loop.every(Self.pulse) { [weak self] in
+        for listener in self?.listeners ?? [] { listener.look(at: .now) }
+      }
+    }
+  }
+
+  /// Nobody new: the sockets are closed and the name is gone. Requests that were not begun are refused from here on.
+  public func close() {
+    guard isRunning else { return }
+    try? loop.sync { [self] in for listener in listeners { listener.stopAccepting() } }
+    removeSocket()
+  }
+
+  private func removeSocket() {
     if let identity, ControlSocket.identity(of: configuration.socketPath) == identity {
       unlink(configuration.socketPath)
     }
     identity = nil
+  }
+
+  /// Lets requests that run be answered, ends event streams; the thread has ended when this returns.
+  /// - Parameter grace: how long requests may take.
+  public func stop(grace: Duration = .seconds(2)) {
+    guard isRunning else { return }
+    close()
     let deadline = ContinuousClock.now + grace
-    while !gate.isIdle, ContinuousClock.now < deadline { try? await Task.sleep(for: .milliseconds(5)) }
-    for task in [serving, servingMetrics] {
-      task?.cancel()
-      await task?.value
+    try? loop.sync { [self] in for listener in listeners { listener.drain() } }
+    while (try? loop.sync { [self] in listeners.allSatisfy(\.isEmpty) }) == false, ContinuousClock.now < deadline {
+      usleep(2000)
     }
-    (serving, servingMetrics) = (nil, nil)
-  }
-
-  private func application(
-    _ socket: ControlSocket, _ once: StartContinuation
-  ) -> some ApplicationProtocol {
-    let logger = logger
-    return Application(
-      router: routes.router(), server: .http1(configuration: Self.http),
-      configuration: ApplicationConfiguration(
-        address: .unixDomainSocket(path: socket.bindPath),
-        availableConnectionsDelegate: MaximumAvailableConnections(configuration.connectionLimit)),
-      onServerRunning: { _ in
-        do {
-          let mode = try socket.publish()
-          logger.info("control API at \(socket.path), mode \(mode)")
-          once.resume(nil)
-        } catch { once.resume("\(error)") }
-      },
-      eventLoopGroupProvider: .shared(Self.group), logger: quiet)
-  }
-
-  private func metricsApplication(
-    _ host: String, _ port: Int, _ place: String, _ once: StartContinuation
-  ) -> some ApplicationProtocol {
-    let logger = logger
-    return Application(
-      router: routes.metricsRouter(), server: .http1(configuration: Self.http),
-      configuration: ApplicationConfiguration(
-        address: .hostname(host, port: port),
-        availableConnectionsDelegate: MaximumAvailableConnections(configuration.connectionLimit)),
-      onServerRunning: { _ in
-        logger.info("metrics at \(place)")
-        once.resume(nil)
-      },
-      eventLoopGroupProvider: .shared(Self.group), logger: quiet)
-  }
-
-  private var routes: APIRoutes {
-    APIRoutes(gateway: gateway, bodyLimit: configuration.bodyLimitBytes, gate: gate)
-  }
-
-  private var quiet: Logger {
-    var quiet = logger
-    quiet.logLevel = max(logger.logLevel, .warning)
-    return quiet
-  }
-
-  private static var http: HTTP1Channel.Configuration {
-    HTTP1Channel.Configuration(
-      idleTimeout: .seconds(60),
-      httpDecoderConfiguration: .init(
-        maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 32 << 10, maxHeaderFieldCount: 100))
+    try? loop.sync { [self] in for listener in listeners { listener.closeAll() } }
+    loop.stop()
+    isRunning = false
   }
 }
 
-/// The first outcome of a start counts: nil, or what went wrong.
-private final class StartContinuation: Sendable {
-  private let continuation: Mutex<CheckedContinuation<String?, Never>?>
-  init(_ continuation: CheckedContinuation<String?, Never>) { self.continuation = Mutex(continuation) }
-
-  /// False if an outcome was there already.
-  @discardableResult func resume(_ failure: String?) -> Bool {
-    let waiting = continuation.withLock { waiting in
-      defer { waiting = nil }
-      return waiting
+extension ControlError {
+  fileprivate init(_ refusal: HTTPRequestHead.Refusal) {
+    switch refusal.status {
+    case 413: self.init(.tooLarge, refusal.detail)
+    case 503: self.init(.unavailable, refusal.detail)
+    default: self.init(.malformed, refusal.detail)
     }
-    waiting?.resume(returning: failure)
-    return waiting != nil
+  }
+}
+
+/// The TCP socket of /metrics.
+enum MetricsSocket {
+  private static let backlog: Int32 = 64
+
+  static func listen(_ address: String, _ port: UInt16) throws(ControlSocket.Failure) -> Int32 {
+    func failure(_ reason: String) -> ControlSocket.Failure {
+      ControlSocket.Failure(description: "metrics: cannot listen at \(address) port \(port): \(reason)")
+    }
+    var hints = addrinfo()
+    hints.ai_flags = AI_NUMERICHOST | AI_PASSIVE
+    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    var found: UnsafeMutablePointer<addrinfo>?
+    let code = getaddrinfo(address, "\(port)", &hints, &found)
+    guard code == 0, let entry = found else { throw failure(String(cString: gai_strerror(code))) }
+    defer { freeaddrinfo(found) }
+    let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+    let descriptor = socket(entry.pointee.ai_family, type, 0)
+    guard descriptor >= 0 else { throw failure(String(cString: strerror(errno))) }
+    var one: Int32 = 1
+    setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
+    guard bind(descriptor, entry.pointee.ai_addr, entry.pointee.ai_addrlen) == 0,
+      Glibc.listen(descriptor, backlog) == 0
+    else {
+      let reason = failure(String(cString: strerror(errno)))
+      Glibc.close(descriptor)
+      throw reason
+    }
+    return descriptor
   }
 }

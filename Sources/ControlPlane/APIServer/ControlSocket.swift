@@ -1,4 +1,5 @@
 import Glibc
+import KeyManagement
 
 /// The API's socket file. It is bound in a directory that only this process can enter, given its owner and mode there,
 /// and then moved to its name: nobody can connect to it with other permissions, and a stale one is replaced at once.
@@ -11,7 +12,7 @@ struct ControlSocket: Sendable {
   let group: String
   private let privateDirectory: String
   /// Where to bind.
-  let bindPath: String
+  private let bindPath: String
 
   /// Makes the private directory beside `path`. Refuses if something answers at `path`, or if it is no socket.
   init(path: String, group: String) throws(Failure) {
@@ -34,26 +35,36 @@ struct ControlSocket: Sendable {
     }
   }
 
-  /// Gives the bound socket its owner and mode, and its name. Returns how it stands, for the log.
-  func publish() throws(Failure) -> String {
-    let mode: mode_t
-    if let gid = Self.lookUp(group: group), chown(bindPath, uid_t.max, gid) == 0 {
-      mode = 0o660
-    } else {
-      mode = 0o600
+  /// Binds, gives the socket its owner and mode, and its name. What `init` made is gone then, whatever came of it.
+  /// - Returns: also how it stands, for the log.
+  func listen() throws(Failure) -> (descriptor: Int32, standing: String) {
+    defer {
+      unlink(bindPath)
+      rmdir(privateDirectory)
     }
-    guard chmod(bindPath, mode) == 0, rename(bindPath, path) == 0 else {
-      throw Failure(description: "cannot put the socket at \(path): \(Self.reason())")
+    let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+    let descriptor = socket(AF_UNIX, type, 0)
+    guard descriptor >= 0 else { throw Failure(description: "socket: \(Self.reason())") }
+    do throws(Failure) {
+      guard var address = sockaddr_un(path: bindPath), address.with({ bind(descriptor, $0, $1) }) == 0 else {
+        throw failure
+      }
+      let isShared = Self.lookUp(group: group).map { chown(bindPath, uid_t.max, $0) == 0 } ?? false
+      guard chmod(bindPath, isShared ? 0o660 : 0o600) == 0, Glibc.listen(descriptor, Self.backlog) == 0,
+        rename(bindPath, path) == 0
+      else { throw failure }
+      let alone = "mode 0600: there is no group \(group) that it could be given to"
+      return (descriptor, isShared ? "mode 0660, group \(group)" : alone)
+    } catch {
+      close(descriptor)
+      throw error
     }
-    discard()
-    return mode == 0o660 ? "0660, group \(group)" : "0600: there is no group \(group) that it could be given to"
   }
 
-  /// Takes away what `init` made; the published socket stays.
-  func discard() {
-    unlink(bindPath)
-    rmdir(privateDirectory)
-  }
+  /// With what errno says.
+  private var failure: Failure { Failure(description: "cannot put the socket at \(path): \(Self.reason())") }
+
+  private static let backlog: Int32 = 128
 
   /// Device and inode, to recognise our own later.
   static func identity(of path: String) -> [UInt64]? {
@@ -69,19 +80,11 @@ struct ControlSocket: Sendable {
   }
 
   private static func answers(_ path: String) -> Bool {
-    var address = sockaddr_un()
-    address.sun_family = sa_family_t(AF_UNIX)
-    let capacity = MemoryLayout.size(ofValue: address.sun_path)
-    guard path.utf8.count < capacity else { return false }
-    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+    guard var address = sockaddr_un(path: path) else { return false }
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
     guard descriptor >= 0 else { return false }
     defer { close(descriptor) }
-    let result = withUnsafePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-      }
-    }
+    let result = address.with { connect(descriptor, $0, $1) }
     // EAGAIN: a full backlog, so somebody listens.
     return result == 0 || errno == EAGAIN
   }

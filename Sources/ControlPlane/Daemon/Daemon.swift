@@ -11,6 +11,8 @@ public struct Daemon {
   public var configurationPath: String
   public var runDirectory: String?
   public var logLevel: Logger.Level?
+  /// Nothing of it goes to swap.
+  public var isMemoryLocked = true
 
   public init(configurationPath: String, runDirectory: String? = nil, logLevel: Logger.Level? = nil) {
     self.configurationPath = configurationPath
@@ -48,47 +50,74 @@ public struct Daemon {
     return run(configuration, paths, signals)
   }
 
+  /// From start to stop. The stop, whose every step ends before the next begins:
+  ///
+  ///     main thread                          control thread               others
+  ///     signal
+  ///     API, /metrics: nobody new ---------------------------------------> gw-api
+  ///     wait ------------------------------> what was asked before
+  ///                                          no timer any more
+  ///                                          key sockets closed
+  ///                                          key daemon's thread joined --> gw-ike, gw-capture, gw-report
+  ///                                          workers leave their loops ---> rte-worker-N
+  ///                                          host path joined, ports closed gw-host
+  ///                                          numbers and policies on disk
+  ///                                          EAL cleaned up --------------> gw-eal joined
+  ///     API: answers end, thread joined ---------------------------------> gw-api
+  ///     control thread joined -------------> ends
+  ///     last line of the log, _exit
+  ///
+  /// What has to be kept is saved whatever clients of the API do. What cannot be joined (EAL's interrupt and worker
+  /// threads, Swift's pool) sleeps by then and runs nothing: _exit calls no handler that could take a library from under
+  /// it.
   private func run(
     _ configuration: GatewayConfiguration, _ paths: GatewayPaths, _ signals: sigset_t
   ) -> ExitStatus {
     let logger = Logger(label: "gwd")
-    let loop = ControlLoop()
-    loop.start()
-    var made: Gateway?
-    do {
-      let gateway = try loop.sync { try Gateway(configuration, paths: paths, loop: loop, logger: logger) }
-      made = gateway
-      try loop.sync { try gateway.start() }
-      let server = try startServer(gateway, paths, configuration.metrics, logger)
-      wait(for: signals, gateway, loop, logger)
-      Self.wait { await server.stop() }
-      try loop.sync { gateway.stop() }
-      loop.stop()
-      return .stopped
-    } catch {
-      if let made { try? loop.sync { made.stop() } }
-      loop.stop()
-      logger.critical("\(error)")
-      return Self.status(of: error)
+    if !isMemoryLocked {
+      logger.warning(
+        "memory cannot be locked, so keys may go to swap: CAP_IPC_LOCK or LimitMEMLOCK=infinity is missing")
     }
+    let loop = ControlLoop()
+    var gateway: Gateway?
+    var server: APIServer?
+    var failure: (any Error)?
+    do {
+      try loop.start()
+      let made = try loop.sync { try Gateway(configuration, paths: paths, loop: loop, logger: logger) }
+      gateway = made
+      try loop.sync { try made.start() }
+      server = try startServer(made, paths, configuration.metrics, logger)
+      wait(for: signals, made, loop, logger)
+    } catch {
+      failure = error
+    }
+    server?.close()
+    if let gateway { try? loop.sync { gateway.stop() } }
+    server?.stop()
+    loop.stop()
+    guard let failure else {
+      logger.info("gwd stopped")
+      return .stopped
+    }
+    logger.critical("\(failure)")
+    return Self.status(of: failure)
+  }
+
+  /// Ends the process as it is: nothing is to be cleaned up any more, and what a library would do at exit could meet
+  /// threads that are not ours to join.
+  public static func leave(_ status: ExitStatus) -> Never {
+    fflush(nil)
+    _exit(status.rawValue)
   }
 
   private func startServer(
     _ gateway: Gateway, _ paths: GatewayPaths, _ metrics: GatewayConfiguration.Metrics?, _ logger: Logger
-  ) throws -> APIServer {
+  ) throws(APIServer.StartFailure) -> APIServer {
     var configuration = APIServer.Configuration(socketPath: paths.controlSocket)
     configuration.metrics = metrics.map { ("\($0.address)", $0.port) }
     let server = APIServer(gateway: GatewayService(gateway), configuration: configuration, logger: logger)
-    var failure: APIServer.StartFailure?
-    failure = Self.wait { () -> APIServer.StartFailure? in
-      do throws(APIServer.StartFailure) {
-        try await server.start()
-        return nil
-      } catch {
-        return error
-      }
-    }
-    if let failure { throw failure }
+    try server.start()
     return server
   }
 
@@ -120,19 +149,6 @@ public struct Daemon {
   }
 
   // MARK: Odds and ends
-
-  private static func wait<Result: Sendable>(_ body: @escaping @Sendable () async -> Result) -> Result {
-    let done = DispatchSemaphore(value: 0)
-    let box = Box<Result>()
-    Task.detached {
-      box.value = await body()
-      done.signal()
-    }
-    done.wait()
-    return box.value!
-  }
-
-  private final class Box<Value>: @unchecked Sendable { var value: Value? }
 
   private static func status(of error: any Error) -> ExitStatus {
     switch error {

@@ -20,8 +20,18 @@ public struct DaemonLog: LogHandler {
 
   public func log(event: LogEvent) {
     let prefix = Self.isJournal ? "<\(Self.priority(event.level))>" : "\(Self.time()) \(event.level): "
-    let lines = "\(event.message)".split(separator: "\n").map { prefix + $0 + "\n" }.joined()
+    let lines = "\(event.message)".split(separator: "\n").map { prefix + Self.plain($0) + "\n" }.joined()
     FileHandle.standardError.write(Data(lines.utf8))
+  }
+
+  /// Words of peers and clients are in it: none of them moves a cursor.
+  private static func plain(_ line: Substring) -> String {
+    guard line.unicodeScalars.contains(where: isControl) else { return String(line) }
+    return String(String.UnicodeScalarView(line.unicodeScalars.map { isControl($0) ? "?" : $0 }))
+  }
+
+  private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
+    scalar.value < 0x20 && scalar != "\t" || 0x7f...0x9f ~= scalar.value
   }
 
   /// Syslog's.

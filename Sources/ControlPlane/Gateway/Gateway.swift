@@ -11,12 +11,11 @@ import KeyManagement
 import Logging
 import Routing
 import Synchronization
+import Threads
 import Wire
 
 /// The gateway as a whole: tables, data path, host network, key sockets. Everything here is the control thread's.
 public final class Gateway: @unchecked Sendable {
-  public static let version = "0.1.0"
-
   let loop: ControlLoop
   let paths: GatewayPaths
   let logger: Logger
@@ -41,6 +40,11 @@ public final class Gateway: @unchecked Sendable {
   /// Gives the key daemon the `ike` rules, on a thread of its own.
   let ike: IKEAgent
   var ikeCapture: IKECapture?
+  /// Ends what threads beside the control thread wait for, when the gateway stops.
+  let interrupt = Interrupt()
+  /// Writes a report.
+  var reporting: JoinableThread?
+  var isReporting = false
   /// SPIs of larval SAs that went in what is being done now.
   var settledSPIs: [UInt32] = []
   /// Next hops that the data path waits for.
@@ -160,7 +164,7 @@ public final class Gateway: @unchecked Sendable {
   public func start() throws {
     routing.onChange = { [unowned self] in routesChanged() }
     dataPlane.host.onUnresolved = { [unowned self] port, address in
-      loop.post { self.resolve(NeighborKey(port: port, address: address)) }
+      later { $0.resolve(NeighborKey(port: port, address: address)) }
     }
     _ = database.subscribe { [unowned self] event, origin in handle(event, origin: origin) }
     database.onAcquireAnswered = { [unowned self] in dataPlane.host.releaseProtected(policy: $0) }
@@ -179,20 +183,23 @@ public final class Gateway: @unchecked Sendable {
     try dataPlane.start()
     try attachHostPorts()
     // The daemon speaks through the TAPs.
-    ike.start()
+    try ike.start()
     startTimers()
     state = .running
     for port in dataPlane.ports { logger.info("\(port.summary)") }
-    logger.info("gwd \(Self.version) runs; control socket \(paths.controlSocket)")
+    logger.info("gwd \(ProductVersion.current) runs; control socket \(paths.controlSocket)")
   }
 
-  /// In order: key daemons told, workers drained, TAPs and ports closed, memory given back.
+  /// In order: key daemons told, workers drained, TAPs and ports closed, memory given back. `Daemon` draws the whole.
   public func stop() {
     state = .stopping
+    loop.endTimers()
+    interrupt.raise()
     events.finish()
     ikeCapture?.stop()
-    ike.stop()
     keySockets?.stop()
+    ike.stop()
+    reporting?.join()
     if let hostNetwork { loop.unwatch(hostNetwork.descriptor) }
     hostNetwork = nil
     let isDataPlaneStopped = dataPlane.stop()
@@ -208,7 +215,13 @@ public final class Gateway: @unchecked Sendable {
     quiescence.reclaim()
     eal.stop()
     directory.release()
-    logger.info("gwd stopped")
+  }
+
+  /// Behind what the control thread is doing; not once the gateway stops. Any thread.
+  func later(_ work: @escaping @Sendable (Gateway) -> Void) {
+    loop.post { [weak self] in
+      if let self, state == .starting || state == .running { work(self) }
+    }
   }
 
   private func startTimers() {

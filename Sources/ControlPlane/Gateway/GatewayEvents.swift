@@ -45,9 +45,9 @@ extension Gateway {
     } else {
       // Behind what this thread is doing: the SA is in place then, if one comes.
       if settledSPIs.isEmpty {
-        loop.post { [unowned self] in
-          for spi in settledSPIs { dataPlane.settleSA(spi: spi) }
-          settledSPIs = []
+        later { gateway in
+          for spi in gateway.settledSPIs { gateway.dataPlane.settleSA(spi: spi) }
+          gateway.settledSPIs = []
         }
       }
       settledSPIs.append(sa.spi)

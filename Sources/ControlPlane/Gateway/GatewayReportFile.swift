@@ -3,18 +3,21 @@ import ControlAPI
 import Foundation
 import IKEControl
 import IPsec
+import Threads
 
 /// USR1: the whole state in a file for people, as isakmpd wrote isakmpd.report. Keys are not in it.
 extension Gateway {
   /// Control thread. The key daemon is asked on a thread of its own, and the file is there once it has answered.
   func writeReport() {
+    guard !isReporting else { return logger.notice("a report is being written already") }
+    reporting?.join()
+    isReporting = true
     let path = paths.reportFile
     let sections = reportSections
-    let status = keyDaemonStatus
-    let logger = logger
-    Thread.detachNewThread {
-      var text = "gwd \(Self.version), \(Date().formatted(.iso8601))\n"
-      for section in sections + Self.keyDaemonSections(status) {
+    let (status, interrupt, logger) = (keyDaemonStatus, interrupt, logger)
+    let body: @Sendable () -> Void = { [weak self] in
+      var text = "gwd \(ProductVersion.current), \(Date().formatted(.iso8601))\n"
+      for section in sections + Self.keyDaemonSections(status, interrupt) {
         text += "\n== \(section.title) ==\n" + (section.text.isEmpty ? "none\n" : section.text)
       }
       do {
@@ -23,6 +26,11 @@ extension Gateway {
       } catch {
         logger.error("report: \(error)")
       }
+      self?.later { $0.isReporting = false }
+    }
+    do { reporting = try JoinableThread(name: "gw-report", body: body) } catch {
+      isReporting = false
+      logger.error("report: \(error)")
     }
   }
 
@@ -108,7 +116,7 @@ extension Gateway {
   }
 
   /// Not on the control thread: the daemon may take its time.
-  private static func keyDaemonSections(_ status: KeyDaemonStatus) -> [ReportSection] {
+  private static func keyDaemonSections(_ status: KeyDaemonStatus, _ interrupt: Interrupt) -> [ReportSection] {
     var status = status
     status.askForTunnels()
     let rules = status.connections.map { rule in
@@ -120,8 +128,10 @@ extension Gateway {
     var daemon = ""
     do {
       switch status.daemon {
-      case .charon: daemon = try IKEReport(charon: VICIConnection(path: status.socketPath, timeoutSeconds: 5)).text
-      case .iked: daemon = try IKEReport(iked: Ikectl(socketPath: status.socketPath)).text
+      case .charon:
+        let charon = try VICIConnection(path: status.socketPath, timeoutSeconds: 5, interrupt: interrupt)
+        daemon = try IKEReport(charon: charon).text
+      case .iked: daemon = try IKEReport(iked: Ikectl(socketPath: status.socketPath, interrupt: interrupt)).text
       case .none: break
       }
     } catch {

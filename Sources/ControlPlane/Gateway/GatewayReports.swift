@@ -34,7 +34,7 @@ extension Gateway {
   }
 
   var status: GatewayStatus {
-    var status = GatewayStatus(version: Self.version)
+    var status = GatewayStatus(version: ProductVersion.current)
     status.processID = getpid()
     let uptime = startedAt.duration(to: .now)
     status.uptimeSeconds = Double(uptime.components.seconds) + Double(uptime.components.attoseconds) / 1e18

@@ -1,6 +1,6 @@
 import CLinux
 import Foundation
-import Synchronization
+import Threads
 
 /// IKE's messages (UDP 500, and 4500 behind the non-ESP marker) as the kernel sees them on the ports' TAPs, written in
 /// pcap format. They are as they were on the wire: encrypted from the third on. A thread of its own reads them.
@@ -11,7 +11,7 @@ final class IKECapture: @unchecked Sendable {
   private let file: Int32
   private let sockets: [Int32]
   private let wakeup: Int32
-  private let hasStopped = DispatchSemaphore(value: 0)
+  private var thread: JoinableThread?
   private static let sizeLimit = 256 << 20
 
   init(path: String, interfaces: [String]) throws(Failure) {
@@ -45,12 +45,9 @@ final class IKECapture: @unchecked Sendable {
     sockets = opened
     wakeup = eventfd(0, Int32(EFD_CLOEXEC))
     Self.write(file, Self.header)
-    let thread = Thread { [self] in
-      run()
-      hasStopped.signal()
+    do { thread = try JoinableThread(name: "gw-capture") { [self] in run() } } catch {
+      throw Failure(description: error.description)
     }
-    thread.name = "gw-capture"
-    thread.start()
   }
 
   deinit { for descriptor in sockets + [file, wakeup] { close(descriptor) } }
@@ -59,7 +56,7 @@ final class IKECapture: @unchecked Sendable {
   func stop() {
     var one: UInt64 = 1
     _ = Glibc.write(wakeup, &one, 8)
-    hasStopped.wait()
+    thread?.join()
   }
 
   private static var reason: String { String(cString: strerror(errno)) }

@@ -2,6 +2,7 @@ import CDPDK
 import DPDK
 import Foundation
 import Synchronization
+import Threads
 import Wire
 
 /// The gateway's own kernel: a TAP for each port that wants one, and a thread that carries frames between TAPs and
@@ -28,13 +29,12 @@ public final class HostPath: @unchecked Sendable {
   /// A key daemon listens: an ACQUIRE may have an answer. Written by the control thread.
   public let hasKeyDaemon = Atomic(false)
   private let stopping = Atomic(false)
-  private let isRunning = Atomic(false)
   private let released = Mutex<[(port: UInt16, address: IPAddress)]>([])
   private let expected = Mutex(ExpectedSPIList())
   /// What may go on now.
   private let answered = Mutex<Set<SAQueue.Want>>([])
   private let dummies = Mutex<[DummyPacket]>([])
-  private var thread: Thread?
+  private var thread: JoinableThread?
 
   init(
     _ configuration: DataPlaneConfiguration, ports: [EthernetPort], plan: QueuePlan, workers: Int, pools: BufferPools
@@ -79,19 +79,12 @@ public final class HostPath: @unchecked Sendable {
 
   func start() throws {
     for tap in taps { try tap?.setUp(true) }
-    isRunning.store(true, ordering: .relaxed)
-    let thread = Thread { [self] in
-      loop()
-      isRunning.store(false, ordering: .releasing)
-    }
-    thread.name = "gw-host"
-    thread.start()
-    self.thread = thread
+    thread = try JoinableThread(name: "gw-host") { [self] in loop() }
   }
 
   func stop() {
     stopping.store(true, ordering: .relaxed)
-    while isRunning.load(ordering: .acquiring) { usleep(1000) }
+    thread?.join()
     keyDaemonSockets.giveUp()
     for tap in taps { tap?.close() }
     for ring in fromPorts { ring?.free() }

@@ -2,6 +2,7 @@ import CLinux
 import ConfigurationFiles
 import Foundation
 import Synchronization
+import Threads
 
 /// Gives a key daemon the `ike` rules, on a thread of its own: the daemon may come late, go and come back, and think for
 /// long. Every public call returns at once, but for those marked async.
@@ -37,14 +38,15 @@ public final class IKEAgent: Sendable {
     var tried: UInt64 = 0
     var status: KeyDaemonStatus
     var notes = TunnelNotes()
-    var hasStarted = false
     var waiters: [(generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
   }
 
   private let state: Mutex<State>
   private let wakeup: Int32
   private let log: Log
-  private let hasStopped = DispatchSemaphore(value: 0)
+  private let thread = Mutex<JoinableThread?>(nil)
+  /// Raised by `stop`: ends what the thread waits for.
+  let interrupt = Interrupt()
 
   public init(_ settings: Settings, log: @escaping Log) {
     state = Mutex(State(order: Order(settings: settings), status: Self.idle(settings)))
@@ -59,22 +61,21 @@ public final class IKEAgent: Sendable {
     return KeyDaemonStatus(daemon: daemon.kind, socketPath: daemon.kind == .iked ? daemon.control : daemon.vici)
   }
 
-  public func start() {
-    state.withLock { $0.hasStarted = true }
-    let thread = Thread { [self] in
-      IKEAgentThread(self).run()
-      hasStopped.signal()
-    }
-    thread.name = "gw-ike"
-    thread.start()
+  public func start() throws {
+    let thread = try JoinableThread(name: "gw-ike") { [self] in IKEAgentThread(self).run() }
+    self.thread.withLock { $0 = thread }
   }
 
-  /// What the daemon has stays with it. The thread is not waited for beyond a second: a daemon that waits for the
-  /// caller's thread itself must not hold it up.
+  /// What the daemon has stays with it. The thread has ended when this returns; a daemon that does not answer (it may wait
+  /// for the caller's thread itself) does not hold it up.
   public func stop() {
     change { $0.isStopping = true }
-    guard state.withLock({ $0.hasStarted }) else { return finish() }
-    _ = hasStopped.wait(timeout: .now() + .seconds(1))
+    interrupt.raise()
+    thread.withLock { thread in
+      thread?.join()
+      thread = nil
+    }
+    finish()
   }
 
   // MARK: Orders

@@ -24,6 +24,12 @@ final class IKEAgentThread {
   private let hostname = IKEHost.name
   private static let firstPause = Duration.milliseconds(250)
   private static let longestPause = Duration.seconds(4)
+  /// A daemon that takes longer for all of an order is connected to anew; orders and the end are looked for after so many
+  /// events.
+  private static let longestTurn = Duration.seconds(120)
+  private static let eventsATurn = 64
+  /// Of a daemon's words in the log.
+  private static let longestName = 400
 
   init(_ agent: IKEAgent) { self.agent = agent }
 
@@ -61,6 +67,7 @@ final class IKEAgentThread {
     }
     do throws(VICIError) {
       if charon == nil { try connect(order) }
+      charon?.connection.turnEnds = .now + Self.longestTurn
       if charon?.applied != order.generation { try apply(order) }
       if var session = charon {
         for name in try session.keeper.check(session.connection, held: order.held) {
@@ -68,31 +75,32 @@ final class IKEAgentThread {
         }
         charon = session
       }
-      // Some may have come with answers, which the descriptor does not tell.
       try takeEvents()
       if var notes = charon?.notes {
         notes.due = charon?.keeper.dues ?? [:]
         agent.note(notes)
       }
-      wait(charon?.keeper.due, charon?.connection.descriptor)
+      // Some may have come with answers, which the descriptor does not tell.
+      if charon?.connection.hasEvent != true { wait(charon?.keeper.due, charon?.connection.descriptor) }
     } catch {
       lost(error, order)
     }
   }
 
   private func connect(_ order: IKEAgent.Order) throws(VICIError) {
-    let connection = try VICIConnection(path: order.settings.daemon.vici)
+    let connection = try VICIConnection(path: order.settings.daemon.vici, interrupt: agent.interrupt)
     try connection.register("ike-updown")
     try connection.register("child-updown")
     try connection.register("log")
     charon = Charon(connection: connection)
-    pause = Self.firstPause
     isWaiting = false
     agent.say(.info, "ike: charon answers at \(order.settings.daemon.vici)")
   }
 
   /// Tries again later, less and less often.
   private func lost(_ error: VICIError, _ order: IKEAgent.Order) {
+    // The end is no loss.
+    if agent.order.isStopping { return }
     let wasThere = charon != nil
     charon = nil
     agent.note(TunnelNotes())
@@ -135,6 +143,7 @@ final class IKEAgentThread {
     session.notes.rules = Set(order.rules.map { TunnelNotes.Name(rule: $0.name, peer: $0.peerName) })
     session.applied = order.generation
     charon = session
+    pause = Self.firstPause
     say(statuses, problems, outcome)
     agent.report(generation: order.generation, waitingFor: nil, connections: statuses, problems: problems)
   }
@@ -149,7 +158,8 @@ final class IKEAgentThread {
   }
 
   private func takeEvents() throws(VICIError) {
-    while var session = charon, let event = try session.connection.nextEvent(until: .now) {
+    for _ in 0..<Self.eventsATurn {
+      guard var session = charon, let event = try session.connection.nextEvent(until: .now) else { return }
       session.notes.take(event)
       charon = session
       guard event.name != "log" else { continue }
@@ -158,10 +168,12 @@ final class IKEAgentThread {
         if !isUp { session.keeper.hurry(peer: peer) }
         let children = sa.section("child-sas")?.sections.map { $0.section.text("name") ?? $0.name } ?? []
         let what = event.name == "child-updown" ? children.joined(separator: ", ") : peer
-        agent.say(.info, "ike: \(what) is \(isUp ? "up" : "down")")
+        agent.say(.info, "ike: \(what.prefix(Self.longestName)) is \(isUp ? "up" : "down")")
       }
       charon = session
     }
+    // There may be no end of them: the log and this core are not charon's alone.
+    wait(.now + .milliseconds(10))
   }
 
   // MARK: iked
@@ -177,7 +189,7 @@ final class IKEAgentThread {
       }
     }
     let text = configuration.text(showsKeys: true)
-    let ikectl = Ikectl(socketPath: order.settings.daemon.control)
+    let ikectl = Ikectl(socketPath: order.settings.daemon.control, interrupt: agent.interrupt)
     do {
       try writeIkedFile(text, order.settings.ikedFile)
       let process = try ikectl.process() ?? 0
@@ -198,6 +210,7 @@ final class IKEAgentThread {
       }
       agent.report(generation: order.generation, waitingFor: nil, connections: statuses(.loaded), problems: [])
     } catch {
+      if agent.order.isStopping { return }
       iked = nil
       if !isWaiting && !order.rules.isEmpty {
         isWaiting = true

@@ -1,4 +1,5 @@
 import Foundation
+import Threads
 
 /// OpenIKED's control program: what iked is told goes through it, as its socket's messages are nobody else's.
 public struct Ikectl: Sendable {
@@ -7,8 +8,13 @@ public struct Ikectl: Sendable {
   public var program = "/usr/sbin/ikectl"
   /// A program that hangs is ended.
   public var timeoutSeconds = 15.0
+  private let interrupt: Interrupt?
 
-  public init(socketPath: String = Ikectl.defaultSocket) { self.socketPath = socketPath }
+  /// - Parameter interrupt: once raised, what runs is ended.
+  public init(socketPath: String = Ikectl.defaultSocket, interrupt: Interrupt? = nil) {
+    self.socketPath = socketPath
+    self.interrupt = interrupt
+  }
 
   public enum Failure: Error, Sendable, Hashable, CustomStringConvertible {
     case notInstalled(String)
@@ -33,10 +39,12 @@ public struct Ikectl: Sendable {
   /// The process that listens; throws where none does.
   public func process() throws(Failure) -> pid_t? {
     do {
-      return try LocalStream(path: socketPath, deadline: .now + .seconds(2)).peerProcess
+      return try LocalStream(path: socketPath, deadline: .now + .seconds(2), interrupt: interrupt).peerProcess
     } catch {
       switch error {
       case .permission: throw .permission(path: socketPath)
+      case .stranger(let user):
+        throw .failed(command: "connect", reason: "\(socketPath): user \(user) listens there, not root")
       case .system(let reason): throw .failed(command: "connect", reason: reason)
       default: throw .notRunning(path: socketPath)
       }
@@ -52,26 +60,21 @@ public struct Ikectl: Sendable {
     _ = try process()
     let command = words.joined(separator: " ")
     guard FileManager.default.isExecutableFile(atPath: program) else { throw .notInstalled(program) }
-    let task = Process()
-    task.executableURL = URL(fileURLWithPath: program)
-    task.arguments = ["-s", socketPath] + words
-    let (output, errors) = (Pipe(), Pipe())
-    (task.standardInput, task.standardOutput, task.standardError) = (FileHandle.nullDevice, output, errors)
-    do { try task.run() } catch { throw .failed(command: command, reason: "\(error)") }
-    let id = task.processIdentifier
-    let watchdog = DispatchWorkItem { kill(id, SIGKILL) }
-    DispatchQueue.global().asyncAfter(deadline: .now() + timeoutSeconds, execute: watchdog)
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    let complaint = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    task.waitUntilExit()
-    watchdog.cancel()
-    guard task.terminationReason == .exit else {
-      throw .failed(command: command, reason: "no end after \(Int(timeoutSeconds)) s")
+    let task = BoundedCommand(
+      program: program, arguments: ["-s", socketPath] + words, timeout: .seconds(timeoutSeconds), interrupt: interrupt)
+    let outcome: BoundedCommand.Outcome
+    do throws(BoundedCommand.Failure) { outcome = try task.run() } catch {
+      switch error {
+      case .start(let reason): throw .failed(command: command, reason: reason)
+      case .endless: throw .failed(command: command, reason: "no end after \(Int(timeoutSeconds)) s")
+      case .interrupted: throw .failed(command: command, reason: "interrupted")
+      case .signal(let number): throw .failed(command: command, reason: "ended by signal \(number)")
+      }
     }
-    guard task.terminationStatus == 0 else {
-      let reason = complaint.isEmpty ? text : complaint
+    guard outcome.status == 0 else {
+      let reason = outcome.errors.isEmpty ? outcome.output : outcome.errors
       throw .failed(command: command, reason: reason.trimmingCharacters(in: .whitespacesAndNewlines))
     }
-    return text
+    return outcome.output
   }
 }

@@ -1,13 +1,19 @@
 import CLinux
 import Glibc
+import Threads
 
-/// A stream socket to a Unix path, never waiting longer than a deadline. One thread's.
+/// A stream socket to a Unix path, never waiting longer than a deadline, however much or little the other end says. One
+/// thread's.
 final class LocalStream {
   let descriptor: Int32
+  private let interrupt: Interrupt?
 
-  enum Failure: Error { case notRunning, permission, timedOut, closed, system(String) }
+  enum Failure: Error { case notRunning, permission, stranger(uid_t), timedOut, closed, system(String) }
 
-  init(path: String, deadline: ContinuousClock.Instant) throws(Failure) {
+  /// Refuses a listener that is neither root's nor this user's: it would be given keys.
+  /// - Parameter interrupt: once raised, everything ends as if closed.
+  init(path: String, deadline: ContinuousClock.Instant, interrupt: Interrupt? = nil) throws(Failure) {
+    self.interrupt = interrupt
     var address = sockaddr_un()
     let size = MemoryLayout.size(ofValue: address.sun_path)
     guard path.utf8.count < size else { throw .system("\(path): longer than the \(size - 1) bytes of a socket's path") }
@@ -22,20 +28,26 @@ final class LocalStream {
           connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
         }
       }
-      if status == 0 || errno == EISCONN { return }
+      if status == 0 || errno == EISCONN { break }
       let failure = errno
       // The daemon's backlog is full.
-      if (failure == EAGAIN || failure == EINTR) && ContinuousClock.now < deadline {
+      if (failure == EAGAIN || failure == EINTR) && ContinuousClock.now < deadline && interrupt?.isRaised != true {
         usleep(20_000)
         continue
       }
-      close(descriptor)
-      switch failure {
-      case ENOENT, ECONNREFUSED, ENOTDIR: throw .notRunning
-      case EACCES, EPERM: throw .permission
-      case EAGAIN: throw .timedOut
-      default: throw .system("\(path): \(String(cString: strerror(failure)))")
-      }
+      throw Self.failure(failure, path)
+    }
+    var (process, user) = (pid_t(), uid_t())
+    guard clinux_peer(descriptor, &process, &user) == 0 else { throw .system(Self.reason) }
+    guard user == 0 || user == geteuid() else { throw .stranger(user) }
+  }
+
+  private static func failure(_ code: Int32, _ path: String) -> Failure {
+    switch code {
+    case ENOENT, ECONNREFUSED, ENOTDIR: .notRunning
+    case EACCES, EPERM: .permission
+    case EAGAIN: .timedOut
+    default: .system("\(path): \(String(cString: strerror(code)))")
     }
   }
 
@@ -53,9 +65,16 @@ final class LocalStream {
   /// False: nothing until the deadline; nil waits for ever.
   func wait(for events: Int32, until deadline: ContinuousClock.Instant?) throws(Failure) -> Bool {
     while true {
-      var entry = pollfd(fd: descriptor, events: Int16(events), revents: 0)
-      let status = poll(&entry, 1, Self.milliseconds(until: deadline))
-      if status > 0 { return true }
+      // poll passes over a descriptor below zero.
+      var entries = [
+        pollfd(fd: descriptor, events: Int16(events), revents: 0),
+        pollfd(fd: interrupt?.descriptor ?? -1, events: Int16(POLLIN), revents: 0),
+      ]
+      let status = poll(&entries, 2, Self.milliseconds(until: deadline))
+      if status > 0 {
+        guard entries[1].revents == 0 else { throw .closed }
+        return true
+      }
       if status == 0 { return false }
       guard errno == EINTR else { throw .system(Self.reason) }
     }
@@ -70,9 +89,16 @@ final class LocalStream {
         + left.attoseconds / 1_000_000_000_000_000 + 1)
   }
 
+  /// Also where the other end always has something: who never waits never runs into the deadline otherwise.
+  private func check(_ deadline: ContinuousClock.Instant) throws(Failure) {
+    guard ContinuousClock.now < deadline else { throw .timedOut }
+    if let interrupt, interrupt.isRaised { throw .closed }
+  }
+
   func write(_ bytes: [UInt8], until deadline: ContinuousClock.Instant) throws(Failure) {
     var sent = 0
     while sent < bytes.count {
+      try check(deadline)
       let count = bytes[sent...].withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
       if count > 0 {
         sent += count
@@ -89,6 +115,7 @@ final class LocalStream {
     var bytes = [UInt8](repeating: 0, count: count)
     var got = 0
     while got < count {
+      try check(deadline)
       let status = bytes[got...].withUnsafeMutableBytes { recv(descriptor, $0.baseAddress, $0.count, 0) }
       if status > 0 {
         got += status

@@ -3,6 +3,8 @@ public enum VICIError: Error, Sendable, Hashable, CustomStringConvertible {
   /// Nobody listens: no socket, or one that is left over.
   case notRunning(path: String)
   case permission(path: String)
+  /// Somebody else's process listens there.
+  case stranger(path: String, user: UInt32)
   case timedOut(command: String, seconds: Double)
   /// The daemon closed the connection.
   case closed
@@ -24,6 +26,8 @@ public enum VICIError: Error, Sendable, Hashable, CustomStringConvertible {
       with --socket or as ike: {vici: PATH} in gateway.yaml
       """
     case .permission(let path): "\(path): permission denied; charon's socket is for root"
+    case .stranger(let path, let user):
+      "\(path): user \(user) listens there, not root; it is told nothing"
     case .timedOut(let command, let seconds): "charon did not answer \(command) within \(Int(seconds)) s"
     case .closed: "charon closed the connection"
     case .system(let reason): reason

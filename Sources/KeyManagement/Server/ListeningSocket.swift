@@ -82,7 +82,7 @@ struct ListeningSocket {
 
 extension sockaddr_un {
   /// Nil if the path does not fit with its NUL.
-  init?(path: String) {
+  public init?(path: String) {
     self.init()
     sun_family = sa_family_t(AF_UNIX)
     let bytes = Array(path.utf8)
@@ -94,7 +94,7 @@ extension sockaddr_un {
     guard fits else { return nil }
   }
 
-  mutating func with(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+  public mutating func with(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
     withUnsafePointer(to: &self) { pointer in
       pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
     }

@@ -69,7 +69,7 @@ import Testing
     close(stale)
     #expect(bound == 0)
     #expect(FileManager.default.fileExists(atPath: fixture.path))
-    try await fixture.server.start()
+    try await fixture.server.started()
     #expect(try await fixture.call { try $0.status() }.version == "1.0.0")
     await fixture.close()
   }
@@ -78,13 +78,13 @@ import Testing
     try await ServerFixture.with { fixture async throws in
       let other = APIServer(
         gateway: fixture.gateway, configuration: .init(socketPath: fixture.path), logger: .init(label: "other"))
-      await #expect(throws: APIServer.StartFailure.self) { try await other.start() }
+      await #expect(throws: APIServer.StartFailure.self) { try await other.started() }
       #expect(try await fixture.call { try $0.status() }.version == "1.0.0")
       let file = fixture.directory + "/file"
       try Data("x".utf8).write(to: URL(fileURLWithPath: file))
       let third = APIServer(
         gateway: fixture.gateway, configuration: .init(socketPath: file), logger: .init(label: "third"))
-      await #expect(throws: APIServer.StartFailure.self) { try await third.start() }
+      await #expect(throws: APIServer.StartFailure.self) { try await third.started() }
       #expect(try String(contentsOfFile: file, encoding: .utf8) == "x")
     }
   }
@@ -94,7 +94,7 @@ import Testing
     let path = fixture.directory + "/" + String(repeating: "x", count: 120)
     let server = APIServer(
       gateway: fixture.gateway, configuration: .init(socketPath: path), logger: .init(label: "long"))
-    await #expect(throws: APIServer.StartFailure.self) { try await server.start() }
+    await #expect(throws: APIServer.StartFailure.self) { try await server.started() }
     #expect(try FileManager.default.contentsOfDirectory(atPath: fixture.directory).isEmpty)
     await fixture.close()
   }

@@ -70,7 +70,7 @@ import Testing
   /// A request that never ends, a connection that says nothing, and a reader of events that does not read.
   @Test(.timeLimit(.minutes(1))) func stopWaitsForNobody() async throws {
     let fixture = try ServerFixture()
-    try await fixture.server.start()
+    try await fixture.server.started()
     let texts = [
       "POST /v1/load HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n{", "",
       "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -86,7 +86,7 @@ import Testing
     for _ in 0..<2000 { fixture.gateway.broadcaster.publish(.saAdded(Samples.record)) }
     try await Task.sleep(for: .milliseconds(100))
     let start = ContinuousClock.now
-    await fixture.server.stop(grace: .milliseconds(500))
+    await fixture.server.stopped(grace: .milliseconds(500))
     #expect(ContinuousClock.now - start < .seconds(5))
     for descriptor in descriptors { close(descriptor) }
     await fixture.close()

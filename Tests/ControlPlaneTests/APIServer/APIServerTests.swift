@@ -9,6 +9,24 @@ import Testing
 
 @testable import ControlPlane
 
+/// Both block, and must not hold a thread of Swift's pool meanwhile.
+extension APIServer {
+  func started() async throws {
+    try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+      Thread.detachNewThread { continuation.resume(with: Result { try self.start() }) }
+    }
+  }
+
+  func stopped(grace: Duration = .seconds(2)) async {
+    await withCheckedContinuation { continuation in
+      Thread.detachNewThread {
+        self.stop(grace: grace)
+        continuation.resume()
+      }
+    }
+  }
+}
+
 /// A server of its own for each test, in a directory of its own.
 struct ServerFixture {
   let gateway = FakeGateway()
@@ -17,22 +35,28 @@ struct ServerFixture {
   var path: String { directory + "/gwctl.sock" }
   var client: ControlClient { ControlClient(socketPath: path, timeoutSeconds: 10) }
 
-  init(group: String = "no-such-group", bodyLimit: Int = 16 << 20) throws {
+  init(
+    group: String = "no-such-group", bodyLimit: Int = 16 << 20,
+    _ change: (inout APIServer.Configuration) -> Void = { _ in }
+  ) throws {
     directory = FileManager.default.temporaryDirectory.path + "/gwapi-\(UUID().uuidString.prefix(8))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     var configuration = APIServer.Configuration(socketPath: directory + "/gwctl.sock")
     configuration.group = group
     configuration.bodyLimitBytes = bodyLimit
+    change(&configuration)
     server = APIServer(
       gateway: gateway, configuration: configuration,
       logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
   }
 
   static func with(
-    group: String = "no-such-group", bodyLimit: Int = 16 << 20, _ body: (ServerFixture) async throws -> Void
+    group: String = "no-such-group", bodyLimit: Int = 16 << 20,
+    changing change: (inout APIServer.Configuration) -> Void = { _ in },
+    _ body: (ServerFixture) async throws -> Void
   ) async throws {
-    let fixture = try ServerFixture(group: group, bodyLimit: bodyLimit)
-    try await fixture.server.start()
+    let fixture = try ServerFixture(group: group, bodyLimit: bodyLimit, change)
+    try await fixture.server.started()
     do {
       try await body(fixture)
     } catch {
@@ -43,7 +67,7 @@ struct ServerFixture {
   }
 
   func close() async {
-    await server.stop()
+    await server.stopped()
     try? FileManager.default.removeItem(atPath: directory)
   }
 
@@ -244,7 +268,7 @@ struct ServerFixture {
       for _ in 0..<3 { fixture.gateway.broadcaster.publish(.saAdded(Samples.record)) }
       for _ in 0..<500 where seen.withLock({ $0.count }) < 3 { try await Task.sleep(for: .milliseconds(10)) }
       #expect(seen.withLock { $0 } == [1, 2, 3])
-      await fixture.server.stop()
+      await fixture.server.stopped()
       // Ended in order or cut: either way the reader is let go.
       _ = try? await events.value
     }
@@ -267,7 +291,7 @@ struct ServerFixture {
       fixture.gateway.state.withLock { $0.statusDelay = .milliseconds(400) }
       let request = Task { try await fixture.call { try $0.status() } }
       while fixture.gateway.state.withLock({ $0.statusesAsked }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
-      await fixture.server.stop(grace: .seconds(20))
+      await fixture.server.stopped(grace: .seconds(20))
       #expect(try await request.value.version == "1.0.0")
       #expect(!FileManager.default.fileExists(atPath: fixture.path))
       await #expect(throws: ControlClientError.notRunning(socketPath: fixture.path)) {
