@@ -100,7 +100,7 @@ import Testing
     var daemon = KeyDaemon()
     (daemon.vici, daemon.credentials) = (charon.path, "/nonexistent")
     let agent = IKEAgent(.init(daemon: daemon, runDirectory: "/nonexistent")) { _, _ in }
-    agent.start()
+    try agent.start()
     agent.replace([rule])
     _ = await agent.settled()
     charon.send(
