@@ -43,7 +43,6 @@ struct PacketNote {
   var destinationLow: UInt64
   /// Which need not be the packet's family (RFC 5549).
   var nextHopIsIPv6 = false
-
   /// Of the tunnel that it came out of, if it did.
   var ends = TunnelEnds()
 

@@ -1,3 +1,4 @@
+import Engines
 import IPsec
 import Routing
 import Testing
@@ -132,7 +133,7 @@ extension DataPlaneTests {
       let elsewhere = IPAddress("198.51.100.3")!
       var sa = SAParameters(
         spi: 0x3000, source: Pair.ends(.v4).0, destination: elsewhere, saProtocol: .esp, mode: .tunnel,
-        transform: .esp(.aesGCM16), extendedSequenceNumbers: false)
+        transform: CryptoTransform.esp(.aesGCM16).keyed(for: 0x3000), extendedSequenceNumbers: false)
       sa.direction = .out
       try site.gateway.security.add(sa, origin: 0)
       var policy = PolicyParameters(

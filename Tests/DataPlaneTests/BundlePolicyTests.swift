@@ -62,7 +62,6 @@ extension DataPlaneTests {
       func sa(_ spi: UInt32, _ host: String) -> SAParameters {
         var sa = Pair.sa(.esp, .tunnel, .v4, spi: spi, transform: .esp(.aesGCM16), requestID: 1)
         sa.selector = Selector(source: IPPrefix(Pair.lan4.0)!, destination: IPPrefix(host)!)
-        sa.transform.encryptionKey = CryptoTransform.pattern(20, Int(spi))
         return sa
       }
       func spis() -> [UInt32] {

@@ -83,7 +83,7 @@ struct FlowKindBench {
     for (number, ends) in [(own.0, peer.0), (own.1, peer.1)].enumerated() {
       let sa = SAParameters(
         spi: 0x3001 + UInt32(number), source: IPAddress(ends.0)!, destination: IPAddress(ends.1)!,
-        transform: .esp(.aesGCM16))
+        transform: CryptoTransform.esp(.aesGCM16).keyed(for: 0x3001 + UInt32(number)))
       try gateway.security.add(sa, origin: 0)
       let (near, far) = number == 0 ? (Pair.lan4.1, Pair.lan4.0) : (Pair.lan6.1, Pair.lan6.0)
       try add(sa, .out, near, far, to: gateway)

@@ -88,7 +88,7 @@ struct Pair {
 
 extension CryptoTransform {
   /// With other keys for each SPI but the first.
-  fileprivate func keyed(for spi: UInt32) -> CryptoTransform {
+  func keyed(for spi: UInt32) -> CryptoTransform {
     guard spi != 0x1000, encryption.isAEAD || encryption == .aesCTR else { return self }
     var transform = self
     var key = Array(encryptionKey.bytes)

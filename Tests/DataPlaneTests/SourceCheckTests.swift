@@ -126,8 +126,10 @@ extension DataPlaneTests {
         #expect(Self.refusal(gateway, 0, "fe80::7", Self.own.1) == nil)
         #expect(Self.refusal(gateway, 0, "fe80::7", "ff02::5") == nil)
         // Somebody else has the address too.
-        let advertisement = Packets.ip(
+        var advertisement = Packets.ip(
           from: Self.own.1, to: "ff02::1", number: 58, payload: [136, 0] + [UInt8](repeating: 1, count: 22))
+        // RFC 4861 7.1.2.
+        advertisement[7] = 255
         #expect(gateway.receive([advertisement]).host == [advertisement])
       }
       // A protected source does not come by the wrong port in a broadcast either.

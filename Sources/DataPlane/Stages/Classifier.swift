@@ -9,8 +9,8 @@ enum Classifier {
   /// Fills and returns the entry of the packet's flow.
   @inline(never)
   static func classify(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_flow_entry> {
-    let entry = entry(w, packet)
     let flow = Flow(packet)
+    let entry = entry(w, packet, flow)
     let hasOneSA = flow.origin == .tunnel && packet.pointee.depth == 1
     entry.pointee.sa_serial = hasOneSA ? packet.pointee.sa.unsafelyUnwrapped.pointee.serial : 0
     entry.pointee.adjacency = w.adjacencyIndex(of: packet)
@@ -22,19 +22,21 @@ enum Classifier {
       return entry
     }
     let outcome =
-      refusesMartian(flow, adjacency) ?? PolicyExemptions.refusesDiscovery(packet, adjacency)
+      refusesMartian(flow, adjacency) ?? PolicyExemptions.refusesDiscovery(packet, flow, adjacency)
       ?? refusesPiece(w, flow, adjacency) ?? refusesInbound(w, packet, flow, entry, adjacency)
       ?? refusesSource(w, flow, adjacency) ?? direct(w, packet, flow, entry, adjacency)
     if let outcome { set(entry, .drop, outcome) }
-    if packet.pointee.origin == .answer, entry.pointee.action != FlowAction.protect.rawValue {
+    if flow.origin == .answer, entry.pointee.action != FlowAction.protect.rawValue {
       set(entry, .drop, .answerUnprotected)
     }
     return entry
   }
 
   /// Where the decision is put: into the cache, or, if it holds for this packet alone, where the next such one is put.
-  private static func entry(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_flow_entry> {
-    guard PolicyExemptions.dependOnMore(packet.pointee.key) else {
+  private static func entry(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: Flow
+  ) -> UnsafeMutablePointer<gw_flow_entry> {
+    guard PolicyExemptions.dependOnMore(flow) else {
       return w.pointee.flows.insert(
         &packet.pointee.key, hash: packet.pointee.hash, generation: w.pointee.generation, policy: nil)
     }
@@ -87,7 +89,7 @@ enum Classifier {
     _ w: WorkerPointer, _ packet: PacketPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    guard !flow.origin.isOwn, !PolicyExemptions.passesIn(w, packet, adjacency) else { return nil }
+    guard !flow.origin.isOwn, !PolicyExemptions.passesIn(w, flow, adjacency) else { return nil }
     var key = flow.key(GW_IN)
     let policy = w.pointee.spd.lookup(&key)
     entry.pointee.policy = policy
@@ -139,9 +141,7 @@ enum Classifier {
   private static func refusesSource(
     _ w: WorkerPointer, _ flow: Flow, _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    let kind = adjacency.pointee.kind
-    let isOwnDiscovery = PolicyExemptions.isDiscovery(flow.key) && (kind == .local || kind == .multicast)
-    return flow.origin == .clear && !isOwnDiscovery ? SourceCheck.refuses(w, flow, adjacency) : nil
+    return flow.origin == .clear && !PolicyExemptions.isDiscovery(flow) ? SourceCheck.refuses(w, flow, adjacency) : nil
   }
 
   /// Where the packet goes; a reason if nowhere.
@@ -176,9 +176,9 @@ enum Classifier {
     _ w: WorkerPointer, _ packet: PacketPointer, _ flow: Flow, _ entry: UnsafeMutablePointer<gw_flow_entry>,
     _ adjacency: UnsafePointer<Adjacency>
   ) -> DropReason? {
-    if !PolicyExemptions.passesOut(packet, adjacency) {
+    if !PolicyExemptions.passesOut(packet, flow, adjacency) {
       var key = flow.key(GW_OUT)
-      let policy = outbound(w, packet, &key)
+      let policy = outbound(w, packet, flow, &key)
       if PortlessPacket.isJoined(w, key, flow.origin, policy) {
         set(entry, .join)
         return nil
@@ -201,10 +201,10 @@ enum Classifier {
   /// The policy "out" of a packet; of an ICMP error of which none speaks that of the traffic that it is about, whose key it
   /// has then.
   private static func outbound(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ key: inout gw_flow_key
+    _ w: WorkerPointer, _ packet: PacketPointer, _ flow: Flow, _ key: inout gw_flow_key
   ) -> UnsafeMutablePointer<gw_policy>? {
     if let policy = w.pointee.spd.lookup(&key) { return policy }
-    guard let back = QuotedPacket.returnKey(packet) else { return nil }
+    guard let back = QuotedPacket.returnKey(packet, flow) else { return nil }
     key = back
     return w.pointee.spd.lookup(&key)
   }

@@ -238,13 +238,13 @@ enum PlainTunnel {
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
     _ adjacency: UnsafePointer<Adjacency>, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64
   ) -> Bool {
-    packet.pointee.sa = sa
     var frame = PlainFrame(w, sa, adjacency)
     if Int(packet.pointee.length) &+ Int(sa.pointee.overhead) > frame.limit,
       !fits(w, packet, sa, adjacency, limit: frame.limit)
     {
       return false
     }
+    packet.pointee.sa = sa
     guard OutboundStage.hasRoom(w, packet, sa) else { return false }
     // An answer to the sender may have taken one.
     frame.identification = w.pointee.identification

@@ -30,20 +30,18 @@ enum PolicyExemptions {
   }
 
   /// The policies "in" are not asked.
-  static func passesIn(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>
-  ) -> Bool {
-    guard packet.pointee.origin == .clear else { return false }
-    return isKeyManagement(w, packet.pointee.key, adjacency) || isDiscovery(packet.pointee.key)
+  static func passesIn(_ w: WorkerPointer, _ flow: Flow, _ adjacency: UnsafePointer<Adjacency>) -> Bool {
+    guard flow.origin == .clear else { return false }
+    return isKeyManagement(w, flow, adjacency) || isDiscovery(flow)
   }
 
   private static func isKeyManagement(
-    _ w: WorkerPointer, _ key: gw_flow_key, _ adjacency: UnsafePointer<Adjacency>
+    _ w: WorkerPointer, _ flow: Flow, _ adjacency: UnsafePointer<Adjacency>
   ) -> Bool {
-    guard adjacency.pointee.kind == .local, key.ip_protocol == IPProtocol.udp, key.opaque_ports == 0 else {
+    guard adjacency.pointee.kind == .local, flow.key.ip_protocol == IPProtocol.udp, !flow.hidesPorts else {
       return false
     }
-    let port = key.destination_port
+    let port = flow.key.destination_port
     return port == 500 || port == IPParser.encapsulationPort || w.pointee.shared.pointee.ikePorts.contains(port)
       || w.pointee.shared.pointee.encapsulationPorts.contains(port)
   }
@@ -51,18 +49,19 @@ enum PolicyExemptions {
   // MARK: Neighbour discovery
 
   /// Router and neighbour solicitation and advertisement, and redirect.
-  static func isDiscovery(_ key: gw_flow_key) -> Bool {
-    key.ip_protocol == IPProtocol.icmpv6 && key.family == AddressFamily.v6.rawValue && key.opaque_ports == 0
-      && (133...137).contains(key.source_port)
+  static func isDiscovery(_ flow: Flow) -> Bool {
+    flow.key.ip_protocol == IPProtocol.icmpv6 && flow.isIPv6 && !flow.hidesPorts
+      && (133...137).contains(flow.key.source_port)
   }
 
   /// Neighbour discovery that no neighbour sent to the gateway itself. What the kernel sends is its own affair.
-  static func refusesDiscovery(_ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>) -> DropReason? {
-    let key = packet.pointee.key
-    guard isDiscovery(key), !packet.pointee.origin.isOwn else { return nil }
+  static func refusesDiscovery(
+    _ packet: PacketPointer, _ flow: Flow, _ adjacency: UnsafePointer<Adjacency>
+  ) -> DropReason? {
+    guard isDiscovery(flow), !flow.origin.isOwn else { return nil }
     let isOwn =
-      adjacency.pointee.kind == .local || (adjacency.pointee.kind == .multicast && isLinkGroup(key))
-    return packet.pointee.origin == .clear && isOwn && isFromNeighbor(packet) ? nil : .neighborDiscovery
+      adjacency.pointee.kind == .local || (adjacency.pointee.kind == .multicast && isLinkGroup(flow.key))
+    return flow.origin == .clear && isOwn && isFromNeighbor(packet) ? nil : .neighborDiscovery
   }
 
   private static func isFromNeighbor(_ packet: PacketPointer) -> Bool {
@@ -70,9 +69,11 @@ enum PolicyExemptions {
   }
 
   /// The policies "out" are not asked: of the kernel's own, to neighbours.
-  static func passesOut(_ packet: PacketPointer, _ adjacency: UnsafePointer<Adjacency>) -> Bool {
-    let key = packet.pointee.key
-    guard packet.pointee.origin == .host, isDiscovery(key), isFromNeighbor(packet) else { return false }
+  static func passesOut(
+    _ packet: PacketPointer, _ flow: Flow, _ adjacency: UnsafePointer<Adjacency>
+  ) -> Bool {
+    let key = flow.key
+    guard flow.origin == .host, isDiscovery(flow), isFromNeighbor(packet) else { return false }
     // fe80::/10, whose route leads to the host.
     if key.destination_high >> 54 == 0x3fa { return true }
     switch adjacency.pointee.kind {
@@ -92,5 +93,5 @@ enum PolicyExemptions {
 
   /// Whether what becomes of a packet depends on more than its key: of neighbour discovery on the hop limit, of an ICMP
   /// error on what it quotes. Nothing is kept of such a flow.
-  static func dependOnMore(_ key: gw_flow_key) -> Bool { isDiscovery(key) || QuotedPacket.isQuoted(by: key) }
+  static func dependOnMore(_ flow: Flow) -> Bool { isDiscovery(flow) || QuotedPacket.isQuoted(by: flow) }
 }

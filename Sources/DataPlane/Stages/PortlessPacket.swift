@@ -39,14 +39,17 @@ enum PortlessPacket {
   }
 
   /// Towards the network: a fragment that is put together before it is looked up again. What transport mode protects
-  /// (RFC 4303 3.3.4), and what the gateway's own kernel cut, which is its own datagram still, if ports decide about it.
+  /// (RFC 4303 3.3.4), and what the gateway's own kernel cut, which is its own datagram still: if ports decide about it,
+  /// as they do about IKE, which no policy protects.
   static func isJoined(
     _ w: WorkerPointer, _ key: gw_flow_key, _ origin: PacketOrigin, _ found: UnsafeMutablePointer<gw_policy>?
   ) -> Bool {
     guard UInt32(key.opaque_ports) & GW_FLOW_FRAGMENT.rawValue != 0 else { return false }
     if let found, isForTransport(found) { return true }
     guard origin == .host, isWithoutPorts(key) else { return false }
-    return w.portlessFragments == .drop || mayBeForAnother(w, key, found)
+    let isBypass = found.map { UInt32($0.pointee.type) == GW_BYPASS.rawValue } ?? true
+    return !isBypass && key.ip_protocol == IPProtocol.udp || w.portlessFragments == .drop
+      || mayBeForAnother(w, key, found)
   }
 
   /// The first SA that its packets go through is to be one of transport mode.

@@ -7,11 +7,11 @@ import Wire
 /// goes back to the quoted packet's sender (RFC 4301 6.2): else a tunnel for one protocol alone would have what came
 /// through it sent back in clear.
 enum QuotedPacket {
-  /// The packet is an ICMP error.
-  static func isQuoted(by key: gw_flow_key) -> Bool {
-    guard key.opaque_ports == 0 else { return false }
-    let type = UInt8(truncatingIfNeeded: key.source_port)
-    switch key.ip_protocol {
+  /// The flow's packets are ICMP errors.
+  static func isQuoted(by flow: Flow) -> Bool {
+    guard !flow.hidesPorts else { return false }
+    let type = UInt8(truncatingIfNeeded: flow.key.source_port)
+    switch flow.key.ip_protocol {
     case IPProtocol.icmp: return ICMPError.isErrorV4(type: type)
     case IPProtocol.icmpv6: return type < 128
     default: return false
@@ -19,14 +19,12 @@ enum QuotedPacket {
   }
 
   /// By what the answer to the quoted packet would be looked up; nil: none can be told.
-  static func returnKey(_ packet: PacketPointer) -> gw_flow_key? {
-    guard isQuoted(by: packet.pointee.key) else { return nil }
+  static func returnKey(_ packet: PacketPointer, _ flow: Flow) -> gw_flow_key? {
+    guard isQuoted(by: flow) else { return nil }
     let start = Int(packet.pointee.payloadOffset) &+ 8
     let quoted = UnsafeRawPointer(packet.pointee.ip) + start
     let length = Int(packet.pointee.length) &- start
-    guard var key = packet.pointee.version == 4 ? keyV4(quoted, length: length) : keyV6(quoted, length: length) else {
-      return nil
-    }
+    guard var key = flow.isIPv6 ? keyV6(quoted, length: length) : keyV4(quoted, length: length) else { return nil }
     key.direction = UInt8(GW_OUT.rawValue)
     return key
   }
@@ -65,7 +63,7 @@ enum QuotedPacket {
     key.ip_protocol = number
     guard offset < length, let ports = TransportPorts(ipProtocol: number, quoted + offset, length: length &- offset)
     else {
-      key.opaque_ports = 1
+      key.opaque_ports = UInt8(GW_FLOW_HIDDEN_PORTS.rawValue)
       return
     }
     switch number {
