@@ -10,7 +10,9 @@ extension DataPlaneTests {
   /// Where ICMP errors go that quote what is protected.
   @Suite(.serialized) struct AnswerTests {
     private static let lan4 = (near: "10.1.0.0/16", far: "10.2.0.0/16", own: "10.1.0.1", host: "10.1.0.9")
-    private static let lan6 = (near: "2001:db8:a::/48", far: "2001:db8:b::/48", own: "2001:db8:a::1", host: "2001:db8:a::9")
+    private static let lan6 = (
+      near: "2001:db8:a::/48", far: "2001:db8:b::/48", own: "2001:db8:a::1", host: "2001:db8:a::9"
+    )
     private static let far = (v4: "10.2.0.9", v6: "2001:db8:b::9")
     private static let secret = Array("what nobody on the way may see".utf8)
 
@@ -62,7 +64,8 @@ extension DataPlaneTests {
     }
 
     private static func packet(
-      _ family: AddressFamily, to destination: String? = nil, hops: UInt8 = 2, count: Int = 0, dontFragment: Bool = false
+      _ family: AddressFamily, to destination: String? = nil, hops: UInt8 = 2, count: Int = 0,
+      dontFragment: Bool = false
     ) -> [UInt8] {
       let (source, near) = family == .v4 ? (far.v4, lan4.host) : (far.v6, lan6.host)
       var packet = Packets.udp(

@@ -49,7 +49,8 @@ extension DataPlaneTests {
         ] {
           for number in UInt8(133)...137 {
             let outcome = gateway.receive([Self.discovery(from: source, to: destination, type: number)])
-            #expect(outcome.host.count == 1 && outcome.sent.isEmpty && outcome.drops.isEmpty, "\(source) \(destination)")
+            #expect(
+              outcome.host.count == 1 && outcome.sent.isEmpty && outcome.drops.isEmpty, "\(source) \(destination)")
           }
         }
         // Neither of the same flow nor any other, if a router forwarded it.

@@ -34,7 +34,8 @@ extension Gateway {
     if new.ports != old.ports { logger.info("UDP ports of key daemons: \(Self.list(new.ports))") }
     if !new.shared.isEmpty, new.shared != old.shared {
       logger.warning(
-        "UDP ports \(Self.list(new.shared)) are other programs', too: what the key daemon sends from them goes by policy")
+        "UDP ports \(Self.list(new.shared)) are other programs', too: what the key daemon sends from them goes by policy"
+      )
     }
   }
 

@@ -42,7 +42,9 @@ struct KeyDaemonFrames {
       if isVouched, part.hasMore { begin(part, now: now) }
       return isVouched
     }
-    guard let index = datagrams.firstIndex(where: { $0.key == part.key && $0.next == part.offset }) else { return false }
+    guard let index = datagrams.firstIndex(where: { $0.key == part.key && $0.next == part.offset }) else {
+      return false
+    }
     datagrams[index].next += part.length
     if !part.hasMore { datagrams.remove(at: index) }
     return true
