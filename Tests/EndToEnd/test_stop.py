@@ -92,7 +92,7 @@ class Stopped:
             return f"its last word is not that it stopped\n{text}"
         if re.search(r"CancellationError|error:|critical:|link down", text):
             return f"it complains\n{text}"
-        kept = self.folder / "state" / "sequences"
+        kept = self.folder / "state" / "numbers"
         if not kept.exists() or kept.stat().st_mtime < began - 1:
             return f"sequence numbers were not saved\n{text}"
         return None

@@ -10,7 +10,8 @@ final class LocalStream {
 
   enum Failure: Error { case notRunning, permission, stranger(uid_t), timedOut, closed, system(String) }
 
-  /// Refuses a listener that is neither root's nor this user's: it would be given keys.
+  /// Refuses a listener that is neither root's nor this user's: it would be given keys. A daemon that gave up root after it
+  /// had made its socket, as iked does, is known by the owner of the socket's file.
   /// - Parameter interrupt: once raised, everything ends as if closed.
   init(path: String, deadline: ContinuousClock.Instant, interrupt: Interrupt? = nil) throws(Failure) {
     self.interrupt = interrupt
@@ -39,7 +40,14 @@ final class LocalStream {
     }
     var (process, user) = (pid_t(), uid_t())
     guard clinux_peer(descriptor, &process, &user) == 0 else { throw .system(Self.reason) }
-    guard user == 0 || user == geteuid() else { throw .stranger(user) }
+    guard Self.isTrusted(user) || Self.owner(of: path).map(Self.isTrusted) == true else { throw .stranger(user) }
+  }
+
+  private static func isTrusted(_ user: uid_t) -> Bool { user == 0 || user == geteuid() }
+
+  private static func owner(of path: String) -> uid_t? {
+    var status = stat()
+    return lstat(path, &status) == 0 ? status.st_uid : nil
   }
 
   private static func failure(_ code: Int32, _ path: String) -> Failure {
