@@ -76,10 +76,11 @@ public struct GatewayService: GatewayControl {
   public func keyDaemon() async throws(ControlError) -> KeyDaemonStatus {
     let status = try await ask { $0.keyDaemonStatus }
     // The daemon may take its time, and hold up neither the control thread nor other requests.
+    let interrupt = gateway.interrupt
     return await withCheckedContinuation { continuation in
       Thread.detachNewThread {
         var status = status
-        status.askForTunnels()
+        status.askForTunnels(interrupt: interrupt)
         continuation.resume(returning: status)
       }
     }

@@ -18,6 +18,7 @@ final class HTTPListener: @unchecked Sendable {
   /// Requests that are answered at a time; the answers to some hold copies of whole tables.
   private static let answersAtATime = 4
   private static let acceptPause = Duration.milliseconds(200)
+  private static let acceptsATurn = 32
   private static let receiveBytes = 64 << 10
 
   /// Root's requests wait for nobody else's.
@@ -87,8 +88,10 @@ final class HTTPListener: @unchecked Sendable {
     loop.watch(descriptor, for: .readable) { [weak self] _ in self?.accept() }
   }
 
+  /// So many at a time, however many wait: others have their turn between.
   private func accept() {
-    while let descriptor {
+    for _ in 0..<Self.acceptsATurn {
+      guard let descriptor else { return }
       let accepted = clinux_accept(descriptor)
       if accepted >= 0 {
         admit(accepted)

@@ -1,20 +1,22 @@
 import Foundation
+import Threads
 
 extension KeyDaemonStatus {
   /// How long the daemon may take to say which SAs it has.
   private static var patience: Double { 2 }
 
-  /// Asks the daemon which of the rules' tunnels are up; rules stay `loaded` where it does not answer. Blocks.
-  public mutating func askForTunnels() {
+  /// Asks the daemon which of the rules' tunnels are up; rules stay `loaded` where it does not answer. Blocks, but not
+  /// beyond the interrupt.
+  public mutating func askForTunnels(interrupt: Interrupt? = nil) {
     guard connections.contains(where: { $0.state == .loaded }) else { return }
     switch daemon {
     case .charon:
-      guard let charon = try? VICIConnection(path: socketPath, timeoutSeconds: Self.patience),
+      guard let charon = try? VICIConnection(path: socketPath, timeoutSeconds: Self.patience, interrupt: interrupt),
         let sas = try? IKEReport.sas(charon: charon)
       else { return }
       setTunnels(sas)
     case .iked:
-      var iked = Ikectl(socketPath: socketPath)
+      var iked = Ikectl(socketPath: socketPath, interrupt: interrupt)
       iked.timeoutSeconds = Self.patience
       if let report = try? IKEReport(iked: iked) { setTunnels(report.sas) }
     case .none: break

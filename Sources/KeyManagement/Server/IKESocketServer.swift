@@ -6,6 +6,7 @@ import Glibc
 public final class IKESocketServer {
   /// At a time; each is there for as long as a message takes.
   private static let mostConnections = 64
+  private static let acceptsATurn = 32
 
   public let path: String
   private let loop: any EventLoop
@@ -40,8 +41,10 @@ public final class IKESocketServer {
     for connection in connections { close(connection) }
   }
 
+  /// So many at a time, however many wait: the control thread has other work.
   private func accept() {
-    while let listener {
+    for _ in 0..<Self.acceptsATurn {
+      guard let listener else { return }
       let connection = clinux_accept(listener.descriptor)
       if connection < 0 {
         if errno != EINTR && errno != ECONNABORTED { return }

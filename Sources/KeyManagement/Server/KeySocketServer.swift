@@ -39,6 +39,7 @@ public final class KeySocketServer {
   private static let mostOfProcess = 64
   /// Pause after the process ran out of descriptors.
   private static let acceptPause = Duration.milliseconds(200)
+  private static let acceptsATurn = 32
 
   public let path: String
   public let kind: Kind
@@ -122,8 +123,9 @@ public final class KeySocketServer {
     loop.watch(listener.descriptor, for: .readable) { [weak self] _ in self?.accept(listener) }
   }
 
+  /// So many at a time, however many wait: the control thread has other work.
   private func accept(_ listener: ListeningSocket) {
-    while true {
+    for _ in 0..<Self.acceptsATurn {
       let descriptor = clinux_accept(listener.descriptor)
       if descriptor >= 0 {
         admit(descriptor)
