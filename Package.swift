@@ -22,10 +22,6 @@ let plainC: [CSetting] = [.unsafeFlags(["-O3", "-Wall"])]
 
 let package = Package(
   name: "gateway",
-  products: [
-    // The LD_PRELOAD library that moves a key daemon's sockets to the gateway's.
-    .library(name: "ikeshim", type: .dynamic, targets: ["ikeshim"])
-  ],
   dependencies: [
     // Flags, sub-commands, help and shell completion of gwd and gwctl, as Swift's own tools do them.
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -50,19 +46,16 @@ let package = Package(
     // gwctl's HTTP client: libcurl speaks to Unix sockets and streams.
     .target(name: "CCurl", cSettings: plainC, linkerSettings: [.linkedLibrary("curl")]),
 
-    // Preloaded into other programs; nothing here links it.
-    .target(
-      name: "ikeshim",
-      cSettings: [.unsafeFlags(["-O2", "-Wall", "-Wextra", "-fvisibility=hidden"])],
-      linkerSettings: [.linkedLibrary("dl")]),
-
     // Threads that are joined, and what ends their waits.
     .target(name: "Threads", dependencies: ["CLinux"]),
+    // What the kernel's files say of cores, memory and NICs.
+    .target(name: "Machine"),
     .target(name: "Wire"),
     .target(name: "Engines", dependencies: ["CCrypto", "COpenSSL", "CIPsecMB"]),
     .target(name: "IPsec", dependencies: ["CDeflate", "CLayout", "Wire", "Engines"]),
     .target(name: "Routing", dependencies: ["Wire", "IPsec"]),
-    .target(name: "DPDK", dependencies: ["CDPDK", "CLinux", "Threads", "Wire", "IPsec"], swiftSettings: dpdk),
+    .target(
+      name: "DPDK", dependencies: ["CDPDK", "CLinux", "Machine", "Threads", "Wire", "IPsec"], swiftSettings: dpdk),
     .target(
       name: "DataPlane",
       dependencies: [
@@ -84,7 +77,7 @@ let package = Package(
       dependencies: [
         "CDPDK", "CLayout", "CLinux", "COpenSSL", "Wire", "Engines", "IPsec", "Routing", "DPDK", "DataPlane",
         "KeyManagement", "ConfigurationFiles", "IKEControl", "ControlAPI",
-        "Threads", .product(name: "Logging", package: "swift-log"),
+        "Machine", "Threads", .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: dpdk),
     .executableTarget(
       name: "gwd",
@@ -96,7 +89,7 @@ let package = Package(
     .executableTarget(
       name: "gwctl",
       dependencies: [
-        "CWipe", "CLinux", "ControlAPI", "ConfigurationFiles", "IKEControl",
+        "CWipe", "CLinux", "Machine", "ControlAPI", "ConfigurationFiles", "IKEControl",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
@@ -111,11 +104,12 @@ let package = Package(
 
     // Random numbers of tests, from a printed seed.
     .target(name: "SeededRandom", path: "Tests/SeededRandom"),
+    .testTarget(name: "MachineTests", dependencies: ["Machine"]),
     .testTarget(name: "WireTests", dependencies: ["SeededRandom", "Wire"]),
     .testTarget(name: "EnginesTests", dependencies: ["SeededRandom", "Engines"]),
     .testTarget(name: "IPsecTests", dependencies: ["SeededRandom", "IPsec"]),
     .testTarget(name: "RoutingTests", dependencies: ["SeededRandom", "Routing"]),
-    .testTarget(name: "DPDKTests", dependencies: ["SeededRandom", "DPDK"], swiftSettings: dpdk),
+    .testTarget(name: "DPDKTests", dependencies: ["Machine", "SeededRandom", "DPDK"], swiftSettings: dpdk),
     .testTarget(
       name: "DataPlaneTests", dependencies: ["SeededRandom", "DataPlane"], exclude: ["Vectors"], swiftSettings: dpdk),
     .testTarget(
@@ -181,5 +175,4 @@ if let only = Context.environment["GW_ONLY"], !only.isEmpty {
     }
   }
   package.targets = package.targets.filter { wanted.contains($0.name) }
-  if !wanted.contains("ikeshim") { package.products = [] }
 }

@@ -29,6 +29,8 @@ int cdpdk_tap_open(char name[16]) {
   return fd;
 }
 
+int cdpdk_tap_set_carrier(int descriptor, int up) { return ioctl(descriptor, TUNSETCARRIER, &up) < 0 ? -errno : 0; }
+
 static int interface_ioctl(const char *name, unsigned long code, struct ifreq *request) {
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;

@@ -1,5 +1,6 @@
 import CDPDK
 import Foundation
+import Machine
 
 /// Finds a port's device and attaches it, with what each driver needs.
 enum DeviceProbe {
@@ -42,7 +43,8 @@ enum DeviceProbe {
     return rte_eth_dev_info_get(id, &info) == 0 && info.nb_rx_queues != 0
   }
 
-  private static func checkExists(_ device: PortDevice) throws(PortError) {
+  /// Whether there is such a device, and one that DPDK may have.
+  static func checkExists(_ device: PortDevice) throws(PortError) {
     switch device {
     case .pci(let address): try checkPCI(address)
     case .virtual:
@@ -66,17 +68,11 @@ enum DeviceProbe {
     }
   }
 
-  /// Drivers that share the device with the kernel's.
-  private static let bifurcated = ["mlx4_core", "mlx5_core"]
-  private static let userSpace = ["vfio-pci", "igb_uio", "uio_pci_generic"]
-
-  private static func checkPCI(_ address: String) throws(PortError) {
-    let path = "/sys/bus/pci/devices/\(address)"
-    guard access(path, F_OK) == 0 else { throw .noSuchPCIDevice(address) }
-    let link = try? FileManager.default.destinationOfSymbolicLink(atPath: path + "/driver")
-    let driver = link.map { ($0 as NSString).lastPathComponent }
-    guard let driver, bifurcated.contains(driver) || userSpace.contains(driver) else {
-      throw .kernelDriver(address: address, driver: driver)
+  static func checkPCI(_ address: String, files: MachineFiles = MachineFiles()) throws(PortError) {
+    guard let device = PCIDevice(address, files: files) else { throw .noSuchPCIDevice(address) }
+    guard device.isBifurcated || device.isForUserSpace else {
+      throw .kernelDriver(
+        address: address, driver: device.driver, remedy: UserSpaceBinding(files).advice(for: address))
     }
   }
 

@@ -32,7 +32,7 @@ public struct EALConfiguration: Sendable, Equatable {
   }
 
   /// Checks cores and arguments before EAL sees them.
-  func validate(online: CPUSet, allowed: CPUSet) throws(EALError) {
+  public func validate(online: CPUSet = .online, allowed: CPUSet = .allowed) throws(EALError) {
     guard !workers.isEmpty else { throw .noWorkers }
     guard workers.count < 128 else { throw .tooManyWorkers(127) }
     var seen: Set<Int> = []

@@ -28,7 +28,9 @@ public enum EALError: Error, Equatable, Sendable, CustomStringConvertible {
     case .tooManyWorkers(let limit): "workers: more than \(limit) cores; DPDK is built for no more"
     case .reservedArgument(let argument, let instead): "eal: \(argument) is set by the gateway; use \(instead)"
     case .noHugepages(let needed):
-      "no free hugepages; run: echo \(needed) > /proc/sys/vm/nr_hugepages (2 MB pages), or set hugepages: false"
+      "no free hugepages; run: sysctl -w vm.nr_hugepages=\(needed), "
+        + "and to have them at each boot: echo vm.nr_hugepages=\(needed) >/etc/sysctl.d/90-gw-hugepages.conf; "
+        + "or set hugepages: false, which is enough for virtual devices"
     case .noPermission(let what):
       "no permission: \(what); run as root or with CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK and CAP_SYS_NICE"
     case .initialization(let reason): "DPDK did not start: \(reason); check eal:, workers: and hugepages:"

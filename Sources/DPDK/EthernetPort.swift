@@ -66,6 +66,7 @@ public final class EthernetPort: @unchecked Sendable {
     try PortSetup.check(outcome, device, "start")
     isStarted = true
     try setPromiscuous(configuration.isPromiscuous)
+    if configuration.takesAllMulticast { try takeAllMulticast() }
     spreadESP()
   }
 
@@ -103,6 +104,14 @@ public final class EthernetPort: @unchecked Sendable {
     if outcome.result == -ENOTSUP { return }  // virtual devices without an address filter
     try PortSetup.check(outcome, device, "promiscuous mode")
   }
+
+  /// Where a device cannot, it takes every frame instead; one that has no address filter takes them all anyway.
+  private func takeAllMulticast() throws(PortError) {
+    let outcome = EALLog.shared.collecting { rte_eth_allmulticast_enable(id) }
+    if outcome.result != 0 { try setPromiscuous(true) }
+  }
+
+  public var hasAllMulticast: Bool { rte_eth_allmulticast_get(id) == 1 }
 
   /// Changes the MTU; buffers of the pool have room for it. Many devices want to be stopped for it.
   public func setMTU(_ new: Int) throws(PortError) {

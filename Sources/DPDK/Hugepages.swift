@@ -10,6 +10,12 @@ public enum Hugepages {
     return sizes.reduce(0) { $0 + count("\(directory)/\($1)/free_hugepages") }
   }
 
+  /// Pages of any size, free or in use.
+  public static var total: Int {
+    let sizes = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+    return sizes.reduce(0) { $0 + count("\(directory)/\($1)/nr_hugepages") }
+  }
+
   static func count(_ path: String) -> Int {
     let text = try? String(contentsOfFile: path, encoding: .ascii)
     return text.flatMap { Int($0.trimmingCharacters(in: .whitespacesAndNewlines)) } ?? 0

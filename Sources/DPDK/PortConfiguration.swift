@@ -6,6 +6,8 @@ public struct PortConfiguration: Sendable, Equatable {
   public var transmitDescriptors = 1024
   public var mtu = 1500
   public var isPromiscuous = false
+  /// All groups' frames: what the host has joined (solicited-node addresses of ND, OSPF, VRRP) is for the kernel to say.
+  public var takesAllMulticast = false
   /// All mbufs that this port will ever send are of one pool and have one reference and segment.
   public var fastFree = false
 

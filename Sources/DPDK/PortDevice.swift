@@ -31,6 +31,9 @@ public enum PortDevice: Sendable, Equatable, CustomStringConvertible {
     return "\(domain):\(bus):\(tail[0]).\(tail[1])"
   }
 
+  /// Throws what is wrong with the device on this machine, without opening it.
+  public func check() throws(PortError) { try DeviceProbe.checkExists(self) }
+
   public var description: String {
     switch self {
     case .pci(let address): address

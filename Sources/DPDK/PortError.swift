@@ -4,7 +4,7 @@ import Foundation
 public enum PortError: Error, Equatable, Sendable, CustomStringConvertible {
   case malformedDevice(String)
   case noSuchPCIDevice(String)
-  case kernelDriver(address: String, driver: String?)
+  case kernelDriver(address: String, driver: String?, remedy: String)
   case noSuchDriver(String)
   case noSuchInterface(device: String, interface: String)
   case noSuchFile(device: String, path: String)
@@ -18,11 +18,13 @@ public enum PortError: Error, Equatable, Sendable, CustomStringConvertible {
     switch self {
     case .malformedDevice(let text):
       "device \"\(text)\": neither a PCI address (0000:03:00.0) nor a virtual device (net_af_packet0,iface=eth0)"
-    case .noSuchPCIDevice(let address): "device \(address): no such PCI device; see dpdk-devbind.py --status"
-    case .kernelDriver(let address, let driver):
-      "device \(address): \(driver.map { "the kernel's driver \($0) holds it" } ?? "no driver is bound to it"); "
-        + "run: dpdk-devbind.py --bind=vfio-pci \(address)"
-    case .noSuchDriver(let device): "device \"\(device)\": DPDK has no such driver; see /usr/lib/*/dpdk/pmds-*"
+    case .noSuchPCIDevice(let address):
+      "device \(address): no such PCI device; gwctl doctor lists the NICs of this machine"
+    case .kernelDriver(let address, let driver, let remedy):
+      "device \(address): \(driver.map { "the kernel's driver \($0) holds it" } ?? "no driver is bound to it"); \(remedy)"
+    case .noSuchDriver(let device):
+      "device \"\(device)\": DPDK has no such driver; "
+        + "its drivers are Debian packages: apt install librte-meta-all, or the one of this NIC (librte-net-…)"
     case .noSuchInterface(let device, let interface):
       "device \"\(device)\": no such interface: \(interface); see ip link"
     case .noSuchFile(let device, let path): "device \"\(device)\": no such file: \(path)"

@@ -61,6 +61,11 @@ public final class TapDevice: @unchecked Sendable {
     try check("setting up", cdpdk_interface_set_up(name, isUp ? 1 : 0))
   }
 
+  /// Whether a cable is in, as the kernel's routes and routing daemons see it.
+  public func setCarrier(_ isUp: Bool) throws(TapError) {
+    try check("carrier", cdpdk_tap_set_carrier(descriptor, isUp ? 1 : 0))
+  }
+
   /// The kernel's number of the interface; 0: gone.
   public var index: UInt32 { if_nametoindex(name) }
 

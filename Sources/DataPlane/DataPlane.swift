@@ -99,6 +99,7 @@ public final class DataPlane: @unchecked Sendable {
       for port in configuration.ports {
         var settings = PortConfiguration(queues: min(port.queues ?? workers, workers))
         settings.mtu = port.mtu
+        settings.takesAllMulticast = port.hasHost
         let device = try PortDevice(port.device)
         let open = try EthernetPort(device, settings) { try pools.pool(socket: $0) }
         opened.append(open)

@@ -68,7 +68,8 @@ public struct Credentials: Sendable, Equatable {
         problems.append("\(path): \(status.st_size) bytes are no certificate and no key")
         continue
       }
-      if isSecret && status.st_mode & 0o077 != 0 { problems.append("\(path): others can read this private key") }
+      // The group is that of the user who runs gwd.
+      if isSecret && status.st_mode & 0o037 != 0 { problems.append("\(path): others can read this private key") }
       guard var data = FileManager.default.contents(atPath: path) else {
         problems.append("\(path): \(String(cString: strerror(errno)))")
         continue

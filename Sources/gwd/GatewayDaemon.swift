@@ -22,13 +22,19 @@ struct GatewayDaemon: ParsableCommand {
   @Option(help: "For sockets and locks, instead of what the configuration says: for a second gateway on one machine.")
   var runDir: String?
 
-  @Flag(name: [.customShort("n"), .long], help: "Only check the configuration and the rules it names.")
+  @Flag(
+    name: [.customShort("n"), .long],
+    help: "Only check the configuration, the rules it names, and what they need of this machine.")
   var check = false
+
+  @Flag(help: "With --check: the files alone, which may be meant for another machine.")
+  var syntax = false
 
   @Option(help: "trace, debug, info, notice, warning, error or critical.")
   var logLevel: String?
 
   func validate() throws {
+    if syntax, !check { throw ValidationError("--syntax needs --check") }
     if let logLevel, Logger.Level(rawValue: logLevel) == nil {
       throw ValidationError("log level \(logLevel) is none of trace, debug, info, notice, warning, error, critical")
     }
@@ -39,6 +45,6 @@ struct GatewayDaemon: ParsableCommand {
     let level = logLevel.flatMap { Logger.Level(rawValue: $0) }
     var daemon = Daemon(configurationPath: config, runDirectory: runDir, logLevel: level)
     daemon.isMemoryLocked = isLocked
-    Daemon.leave(check ? daemon.check() : daemon.run())
+    Daemon.leave(check ? daemon.check(syntaxOnly: syntax) : daemon.run())
   }
 }

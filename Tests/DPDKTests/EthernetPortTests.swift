@@ -1,5 +1,6 @@
 import CDPDK
 import Foundation
+import Machine
 import Testing
 import Wire
 
@@ -44,6 +45,36 @@ extension DPDKTests {
       port.close()
       #expect(pool.inUse == 0)
       pool.free()
+    }
+
+    /// ND, OSPF and VRRP speak to groups, which only the kernel behind the TAP knows.
+    @Test(.enabled(if: geteuid() == 0 && access("/dev/net/tun", R_OK) == 0, "needs root"), arguments: [false, true])
+    func groupsOfTheHost(wanted: Bool) throws {
+      let pool = try TestEAL.pool("groups")
+      _ = try TestEAL.started.get()
+      var configuration = PortConfiguration()
+      configuration.takesAllMulticast = wanted
+      let port = try EthernetPort(PortDevice("net_tap7,iface=dpdkgr0"), configuration) { _ in pool }
+      #expect(!port.hasAllMulticast)
+      try port.start()
+      #expect(port.hasAllMulticast == wanted)
+      port.close()
+      pool.free()
+    }
+
+    @Test func aNICThatTheKernelHolds() throws {
+      let root = NSTemporaryDirectory() + "gw-pci-\(UUID().uuidString)"
+      defer { try? FileManager.default.removeItem(atPath: root) }
+      let device = root + "/sys/bus/pci/devices/0000:03:00.0"
+      try FileManager.default.createDirectory(atPath: device, withIntermediateDirectories: true)
+      try FileManager.default.createSymbolicLink(atPath: device + "/driver", withDestinationPath: "../e1000e")
+      let error = #expect(throws: PortError.self) {
+        try DeviceProbe.checkPCI("0000:03:00.0", files: MachineFiles(root: root))
+      }
+      let text = try #require(error?.description)
+      for word in ["e1000e holds it", "driverctl set-override 0000:03:00.0 vfio-pci", "no IOMMU"] {
+        #expect(text.contains(word))
+      }
     }
 
     @Test func nullWithTwoQueues() throws {

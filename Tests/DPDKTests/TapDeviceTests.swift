@@ -75,6 +75,21 @@ extension DPDKTests {
       return false
     }
 
+    @Test func carrier() throws {
+      let tap = try TapDevice(name: "dpdkt2")
+      try tap.setUp(true)
+      func kernelSees() -> String? {
+        let text = try? String(contentsOfFile: "/sys/class/net/dpdkt2/carrier", encoding: .ascii)
+        return text?.trimmingCharacters(in: .whitespacesAndNewlines)
+      }
+      #expect(kernelSees() == "1")
+      try tap.setCarrier(false)
+      #expect(kernelSees() == "0")
+      try tap.setCarrier(true)
+      #expect(kernelSees() == "1")
+      tap.close()
+    }
+
     @Test func errors() throws {
       let tap = try TapDevice(name: "dpdkt1")
       #expect(throws: TapError.busy("dpdkt1")) { try TapDevice(name: "dpdkt1") }

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -81,3 +82,20 @@ class Install(EndToEndTest):
         self.install("--uninstall")
         left = [path for path in self.files() if not path.startswith("etc/")]
         self.assertEqual(left, [])
+
+
+class Library(EndToEndTest):
+    """libikeshim.so goes into programs that AppArmor confines: it may need nothing but the C library."""
+
+    def test_it_is_plain_c(self):
+        library = program("libikeshim.so")
+        needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", library).stdout)
+        self.assertEqual(set(needed) - {"libc.so.6"}, set())
+        self.assertNotIn("RUNPATH", run("readelf", "-d", library).stdout)
+        self.assertNotIn("swift", run("readelf", "-SW", library).stdout)
+
+    def test_a_daemons_unit_gives_it_to_nothing_else(self):
+        for path in sorted((ROOT / "Deploy/systemd").glob("*.service.d/gw.conf")):
+            with self.subTest(path.parent.name):
+                lines = [line for line in path.read_text().splitlines() if "LD_PRELOAD" in line]
+                self.assertEqual([line.split()[0] for line in lines], ["ExecStart=/usr/bin/env"])

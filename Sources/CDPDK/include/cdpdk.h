@@ -202,6 +202,7 @@ int cdpdk_new_network_namespace(void);
 
 /// A non-blocking, non-persistent TAP; the descriptor, or -errno. `name` gets the kernel's name if it held a pattern.
 int cdpdk_tap_open(char name[16]);
+int cdpdk_tap_set_carrier(int descriptor, int up);
 /// Each: 0 or -errno.
 int cdpdk_interface_set_mac(const char *name, const uint8_t mac[6]);
 int cdpdk_interface_get_mac(const char *name, uint8_t mac[6]);

@@ -78,6 +78,7 @@ public struct Daemon {
       logger.warning(
         "memory cannot be locked, so keys may go to swap: CAP_IPC_LOCK or LimitMEMLOCK=infinity is missing")
     }
+    let serviceManager = ServiceManager()
     let loop = ControlLoop()
     var gateway: Gateway?
     var server: APIServer?
@@ -88,10 +89,13 @@ public struct Daemon {
       gateway = made
       try loop.sync { try made.start() }
       server = try startServer(made, paths, configuration.metrics, logger)
+      serviceManager?.ready()
+      loop.post { made.serviceManager = serviceManager }
       wait(for: signals, made, loop, logger)
     } catch {
       failure = error
     }
+    serviceManager?.stopping()
     server?.close()
     if let gateway { try? loop.sync { gateway.stop() } }
     server?.stop()
@@ -162,28 +166,5 @@ public struct Daemon {
 
   public static func complain(_ message: String) {
     FileHandle.standardError.write(Data("gwd: \(message)\n".utf8))
-  }
-
-  /// `--check`: reads both files and says what is wrong; touches nothing.
-  public func check() -> ExitStatus {
-    do {
-      let configuration = try GatewayConfiguration(contentsOf: configurationPath)
-      if let file = configuration.ipsec {
-        let rules = try IPsecConf.parse(file: file)
-        for diagnostic in rules.diagnostics + rules.cautions { Self.complain("\(diagnostic)") }
-        _ = try rules.transaction(allowWeak: configuration.allowWeak)
-        let agent = IKEAgent(.init(daemon: configuration.ike, runDirectory: configuration.runDirectory)) { _, _ in }
-        for status in agent.check(try rules.connections()) {
-          Self.complain("\(status.file): \(status.line): \(status.name): \(status.reason ?? "")")
-        }
-      }
-      return .stopped
-    } catch let error as IPsecConfError {
-      for diagnostic in error.diagnostics { Self.complain("\(diagnostic)") }
-      return .configuration
-    } catch {
-      Self.complain("\(error)")
-      return .configuration
-    }
   }
 }

@@ -56,6 +56,9 @@ public final class Gateway: @unchecked Sendable {
   /// What the log last said of what cannot be written.
   var toldOfState = StateTrouble()
   var state = GatewayStatus.State.starting
+  /// systemd, where it started this process.
+  var serviceManager: ServiceManager?
+  var heartbeat = Heartbeat()
 
   /// Starts EAL, opens the ports, loads the rules; no packet moves before `start`. Control thread.
   public init(
@@ -69,7 +72,7 @@ public final class Gateway: @unchecked Sendable {
     }
     directory = try RunDirectory(paths)
     journal = try SequenceJournal(path: paths.numberFile)
-    eal = try EAL(Self.ealConfiguration(configuration, paths))
+    eal = try EAL(Self.ealConfiguration(configuration, runDirectory: paths.runDirectory))
     logger.info("\(EAL.version): workers on cores \(eal.workers.map { String($0.core) }.joined(separator: ", "))")
     // After EAL made its threads, which would take it over.
     if configuration.numa == .interleave, !NodeMemory.interleave() {
@@ -77,7 +80,6 @@ public final class Gateway: @unchecked Sendable {
     }
     engines = CryptoEngines()
     for failure in engines.failures { logger.error("\(failure)") }
-    if configuration.crypto == .auto { engines.calibrate() }
     let crypto = configuration.crypto.rawValue
     guard let engine = engines.chosen(crypto) else {
       throw GatewayError.network("crypto: \(crypto): this machine has no such engine")
@@ -114,20 +116,25 @@ public final class Gateway: @unchecked Sendable {
       directory.release()
       throw error
     }
+    // With the ports in hand: a wrong address costs no calibration at each retry. No SA has a session yet.
+    if configuration.crypto == .auto {
+      logger.debug("measuring the crypto engines")
+      engines.calibrate()
+    }
     counters.source = dataPlane
     linkStates = dataPlane.ports.map { _ in true }
     workerSamples = WorkerSamples(count: workers)
     addresses.routing = routing
   }
 
-  private static func ealConfiguration(
-    _ configuration: GatewayConfiguration, _ paths: GatewayPaths
+  static func ealConfiguration(
+    _ configuration: GatewayConfiguration, runDirectory: String
   ) -> EALConfiguration {
     var eal = EALConfiguration(workers: configuration.workers ?? EALConfiguration.defaultWorkers())
     eal.extraArguments = configuration.eal
     eal.hugepages = configuration.hugepages
     if let memory = configuration.memory { eal.memory = memory }
-    eal.filePrefix = EALConfiguration.filePrefix(runDirectory: paths.runDirectory)
+    eal.filePrefix = EALConfiguration.filePrefix(runDirectory: runDirectory)
     eal.pciAddresses = configuration.ports.compactMap { port in
       if case .pci(let address)? = try? PortDevice(port.device) { address } else { nil }
     }

@@ -87,6 +87,19 @@ extension Gateway {
     sampleWorkers()
     sendDummies()
     findLostEvents()
+    tellServiceManager()
+  }
+
+  /// Its watchdog is fed while this thread and every worker's loop go on: one that hangs ends the process, and another
+  /// takes over what it kept.
+  private func tellServiceManager() {
+    guard let serviceManager else { return }
+    if heartbeat.allAdvanced((0..<dataPlane.workerCount).map { dataPlane.workerStatistics($0).loops }) {
+      serviceManager.feedWatchdog()
+    }
+    let load = workerSamples.rates.map { 1 - $0.idleShare }.max() ?? 0
+    serviceManager.show(
+      status: "\(database.saCount()) SAs, \(database.policyCount()) policies; load \(Int((load * 100).rounded())) %")
   }
 
   /// What key daemons protected before: without SAs, so that it waits for them and does not pass in clear.

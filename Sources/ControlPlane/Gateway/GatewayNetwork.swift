@@ -121,6 +121,7 @@ extension Gateway {
       logger.notice("port \(configuration.ports[index].name): link \(isUp ? "up" : "down")")
       if configuration.ports[index].host {
         hostNetwork?.setLink(port: UInt16(index), isUp: isUp)
+        do { try dataPlane.host.taps[index]?.setCarrier(isUp) } catch { logger.warning("\(error)") }
       } else if var interface = routing.interface(port: UInt16(index)) {
         interface.isUp = isUp
         try? routing.set(interface)

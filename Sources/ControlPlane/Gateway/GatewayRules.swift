@@ -187,6 +187,8 @@ extension Gateway {
 
   /// gateway.yaml and ipsec.conf anew, as one transaction: all of it, or none and the reasons.
   func reload() -> ReloadReport {
+    serviceManager?.reloading()
+    defer { serviceManager?.ready() }
     var report = ReloadReport(atSeconds: Date().timeIntervalSince1970, succeeded: true, messages: [])
     do {
       let new = try GatewayConfiguration(contentsOf: paths.configuration)

@@ -2,10 +2,8 @@ import Foundation
 
 /// libikeshim.so, and programs run under it.
 enum Shim {
-  /// Beside the test bundle, or compiled from its source.
+  /// Compiled from its source.
   static let library: String? = {
-    let beside = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().path + "/libikeshim.so"
-    if FileManager.default.fileExists(atPath: beside) { return beside }
     let source = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/../../../Sources/ikeshim"
     let built = NSTemporaryDirectory() + "libikeshim-\(getpid()).so"
     let compiler = run(
