@@ -14,6 +14,7 @@ class Admission:
 
     def __init__(self, world, network):
         self.world, self.network = world, network
+        self.checks_sources = world.settings.get("source-check") != "off"
         self.incoming, self.outgoing = SPD(world.policies, "in"), SPD(world.policies, "out")
 
     def faults(self, packet, origin):
@@ -25,7 +26,7 @@ class Admission:
         """The source check of gateway.yaml (RFC 2827, RFC 3704), for what came in clear; None where the source may come
         in by that port."""
         choice = self.world.settings.get("source-check", "auto")
-        if choice == "off" or origin.sas or not any(packet.source):
+        if not self.checks_sources or origin.sas or not any(packet.source):
             return None
         if packet.version == 6 and is_link_local(packet.source):
             return None
@@ -52,14 +53,16 @@ class Admission:
             hidden = self.portless_fault(self.incoming, selectors)
             if hidden:
                 return hidden
+        # What an SA itself may carry (RFC 4301 5.2 step 4); as on Linux, all SAs that a packet came by are asked.
+        if any(sa.selector and not selects_packet(sa, packet) for sa in origin.sas):
+            return Course.dropped("inner_selector")
         policy = self.incoming.lookup(selectors)
         if policy is None:
             # As on Linux: without a policy an SA's own selector decides what it may carry.
-            is_allowed = not origin.sas or origin.sas[-1].selector and selects_packet(origin.sas[-1], packet)
-            return None if is_allowed else Course.dropped("tunnel_policy")
+            return None if not origin.sas or origin.sas[0].selector else Course.dropped("tunnel_policy")
         if policy.type == "deny":
             return Course.dropped("policy_deny_in")
-        if policy.type in ("bypass", "acquire", "use") or origin.sas and names(policy, origin.sas[0]):
+        if policy.type in ("bypass", "acquire", "use") or names_all(policy, origin.sas):
             return None
         return Course.dropped("tunnel_policy" if origin.sas else "policy_in_clear")
 
@@ -83,6 +86,12 @@ def is_exempt(packet):
 def selects_packet(sa, packet):
     """Whether an SA's own selector holds for a packet."""
     return selects(sa.selector, packet.version, packet.source_number, packet.destination_number)
+
+
+def names_all(policy, sas):
+    """Whether a packet came by the SA that a policy wants, and by no other tunnel."""
+    return any(names(policy, sa) and all(other.mode == "transport" for other in sas[:number] + sas[number + 1:])
+               for number, sa in enumerate(sas))
 
 
 def names(policy, sa):

@@ -315,7 +315,8 @@ class Attacks:
             return []
         elif kind == "padding":
             room = -(len(inner) + 2) % sa.cipher.alignment
-            packet = maker.seal(sa, inner, padding=bytes(room)) if room >= 2 else maker.seal(sa, inner, pad_length=255)
+            wrong = {"padding": bytes(room)} if room >= 2 and sa.mode == "tunnel" else {"pad_length": 255}
+            packet = maker.seal(sa, inner, **wrong)
         else:
             whole = wire.Packet(maker.seal(sa, inner, sequence=far))
             keep = noise.randrange(0, 40) if kind == "cut" else len(whole.payload) - 1

@@ -14,6 +14,7 @@ import os
 import pathlib
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -26,25 +27,49 @@ from world import MARKER_PROTOCOL
 
 CLONE_NEWNET = 0x40000000
 PACKET_OUTGOING = 4
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+# What a client is told where gwd does not answer, or is gone.
+SILENCE = (OSError, BufferError, http.client.HTTPException)
 
 
 class GatewayFailure(Exception):
-    """gwd ended, did not start, or lost a marker."""
+    """gwd ended, did not start, lost a marker, or takes too long."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds):
+    """Whatever is waited for inside, it ends: by a GatewayFailure."""
+    def expire(*_):
+        raise GatewayFailure(f"more than {seconds} s")
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def end_with_parent():
+    """No gwd outlives the process that started it, however that ends."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def enter_own_namespace():
     """A network namespace for this process, whose kernel says nothing by itself: raw sockets on the TAPs are the
     host."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) != 0:
+    if LIBC.unshare(CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
     rules = "".join(f"""
         table {family} model {{
           chain input {{ type filter hook input priority 0; policy drop; }}
           chain output {{ type filter hook output priority 0; policy drop; }}
         }}""" for family in ("inet", "arp"))
-    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True, timeout=30)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=30)
     for key in ("default/accept_dad", "default/router_solicitations"):
         with contextlib.suppress(OSError):
             pathlib.Path(f"/proc/sys/net/ipv6/conf/{key}").write_text("0", encoding="ascii")
@@ -80,6 +105,10 @@ class Bench:
     def __enter__(self):
         try:
             self._start()
+        except (GatewayFailure, *SILENCE) as failure:
+            said = self.log_tail()
+            self.close()
+            raise GatewayFailure(f"{type(failure).__name__}: {failure}\n{said}") from failure
         except BaseException:
             self.close()
             raise
@@ -94,7 +123,8 @@ class Bench:
         self.links = {port.name: Memif(self.folder / f"{port.name}.sock") for port in self.world.ports}
         with open(self.log, "ab") as log:
             command = [self.program, "--config", self.folder / "gateway.yaml", "--run-dir", self.run_dir]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                            preexec_fn=end_with_parent)
         self._wait(lambda: self._select_listener(next(iter(self.links.values()))), 20, "gwd's ports")
         for link in self.links.values():
             link.connect(10)
@@ -126,9 +156,9 @@ class Bench:
         deadline = time.monotonic() + timeout
         while not (value := condition()):
             if self.process.poll() is not None:
-                raise GatewayFailure(f"gwd ended with {self.process.returncode}\n{self.log_tail()}")
+                raise GatewayFailure(f"gwd ended with {self.process.returncode}")
             if time.monotonic() > deadline:
-                raise GatewayFailure(f"{what}: not there after {timeout} s\n{self.log_tail()}")
+                raise GatewayFailure(f"{what}: not there after {timeout} s")
             time.sleep(0.0005)
         return value
 
@@ -143,14 +173,17 @@ class Bench:
         try:
             return self.process.wait(20)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self._kill()
             return "killed: it did not stop in 20 s"
+
+    def _kill(self):
+        self.process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(20)
 
     def close(self):
         if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            self._kill()
         for opened in (*self.taps.values(), *self.links.values(), *filter(None, (self.keys, self.api))):
             opened.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -119,10 +119,10 @@ class Invariants:
                 yield f"in clear, a quotation of what a tunnel protects: {quoted}"
 
     def _is_exempt(self, packet):
-        """The gateway's own IKE, neighbour discovery and IPsec."""
+        """The gateway's own neighbour discovery and IPsec; there is no key daemon whose IKE would be."""
         if packet.source not in self.own and not packet.source.startswith(b"\xfe\x80"):
             return False
-        if packet.protocol in (wire.ESP, wire.AH) or packet.protocol == wire.UDP and packet.source_port in (500, 4500):
+        if packet.protocol in (wire.ESP, wire.AH):
             return True
         return packet.protocol == wire.ICMP6 and packet.kind in NEIGHBOR_DISCOVERY and packet.ttl == 255
 

@@ -1,9 +1,7 @@
 """What is opened: ESP, AH, ESP in UDP, IP in IP for the gateway (RFC 4301 5.2, 4303 3.4, 4302 3.4, 3948, 2003)."""
 
 import wire
-from admission import selects_packet
 from network import NAT_T_PORT
-from reassembly import TIMED_OUT
 from replay import ReplayWindow
 from transforms import Refused, high_half, open_ah, open_esp
 from verdict import Course
@@ -12,6 +10,7 @@ VERSIONS = {wire.IPIP: 4, wire.IP6IP: 6}
 NOT_INSIDE = ("inner_malformed", "esp_next_header", "inner_selector")
 BY_WINDOW = ("replay_duplicate", "replay_too_old", "esp_sequence_zero", "integrity")
 SPENT = ("sa_stopped", "no_sa")
+BY_ITSELF = (*BY_WINDOW, "encapsulation_mismatch", "esp_too_short", "esp_alignment", "ah_malformed")
 DEEPEST_NESTING = 4
 LEAST_MTU = {4: 576, 6: 1280}
 
@@ -28,14 +27,14 @@ class Inward:
 
     def __init__(self, model):
         self.model = model
-        self.windows, self.charged, self.at_burst = {}, {}, {}
+        self.windows, self.charged, self.at_burst, self.was_spent, self.sad = {}, {}, {}, {}, {}
 
     def load(self, world):
         inward = [sa for sa in world.sas if sa.direction == "in"]
         self.world = world
         self.sad = {(sa.spi, sa.ends[1], sa.protocol): sa for sa in inward}
         self.unkeyed = {sa.ends: sa for sa in inward if sa.protocol == wire.IPIP}
-        self.sealed_here = {(sa.spi, sa.ends[1], sa.protocol) for sa in world.sas if sa.direction == "out"}
+        self.sealing = {(sa.spi, sa.ends[1], sa.protocol): sa for sa in world.sas if sa.direction == "out"}
         for sa in inward:
             self.windows.setdefault(sa.name, ReplayWindow(sa.window, sa.esn))
             self.charged.setdefault(sa.name, [0, 0])
@@ -43,6 +42,7 @@ class Inward:
     def begin_burst(self):
         """A first look at the windows is taken for a whole burst before any of it is opened (RFC 4303 3.4.3)."""
         self.at_burst = {name: window.highest for name, window in self.windows.items()}
+        self.was_spent = {sa.name: is_spent(sa, self.charged[sa.name][0]) for sa in self.sad.values()}
 
     def take(self, packet, origin):
         """The courses of a packet for the gateway that is opened here, None of others."""
@@ -59,25 +59,16 @@ class Inward:
         self._learn(packet)
         return None
 
-    def is_taken(self, packet):
-        """Whether a whole packet for the gateway is one to be opened."""
-        if packet.destination not in self.model.network.own or packet.fragment:
-            return False
-        if packet.protocol in VERSIONS:
-            return (packet.source, packet.destination) in self.unkeyed
-        is_nat_t = packet.protocol == wire.UDP and packet.destination_port == NAT_T_PORT
-        return packet.protocol in (wire.ESP, wire.AH) or is_nat_t and is_esp(in_udp(packet))
-
-    def is_sealed_here(self, packet):
-        """Whether a packet in transit bears the name (SPI, destination, protocol) of an SA that the gateway itself
-        sends by: nobody else does, and it is not for opening either (RFC 4301 4.1)."""
+    def sealed_here(self, packet):
+        """The SA that the gateway itself sends by whose name (SPI, destination, protocol) a packet in transit bears, or
+        None: nobody else does, and it is not for opening either (RFC 4301 4.1)."""
         data, protocol = packet.payload, packet.protocol
         if protocol == wire.UDP and packet.destination_port == NAT_T_PORT:
             data, protocol = in_udp(packet), wire.ESP
         if packet.fragment or protocol not in (wire.ESP, wire.AH):
-            return False
+            return None
         at = 4 if protocol == wire.AH else 0
-        return (int.from_bytes(data[at:at + 4], "big"), packet.destination, protocol) in self.sealed_here
+        return self.sealing.get((int.from_bytes(data[at:at + 4], "big"), packet.destination, protocol))
 
     # An SA's packet
 
@@ -89,6 +80,10 @@ class Inward:
         sa = self.sad.get((spi, outer.destination, protocol))
         if sa is None:
             return [Course.dropped("no_sa")]
+        if is_spent(sa, self.charged[sa.name][0]):
+            # What of this burst was looked at before the SA was spent may have been refused for itself.
+            by_itself = () if self.was_spent[sa.name] else BY_ITSELF
+            return [Course.dropped(*SPENT, *by_itself)]
         if bool(sa.encapsulation) != (outer.protocol == wire.UDP):
             return [Course.dropped("encapsulation_mismatch")]
         if len(origin.sas) >= DEEPEST_NESTING:
@@ -111,8 +106,6 @@ class Inward:
         """(data, next header) of an authentic packet, which the SA is charged for and its window has seen; Refused of
         others."""
         window = self.windows[sa.name]
-        if is_spent(sa, self.charged[sa.name][0]):
-            raise Refused(*SPENT)
         check_length(sa, data, low)
         sequence = window.inferred(low)
         try:
@@ -140,16 +133,9 @@ class Inward:
             packet = tunnelled(data, next_header, outer) if sa.mode == "tunnel" else unwrapped(outer, data, next_header)
         except wire.Malformed as fault:
             return [Course.dropped(*fault.reasons)]
-        if sa.selector and not selects_packet(sa, packet):
-            refused = Course.dropped("inner_selector")
-            if packet.fragment and packet.destination in self.model.network.own:
-                # A piece may wait for the others first.
-                refused = Course(possible_drops=refused.drops + [TIMED_OUT])
-            return [refused]
-        deeper = type(origin)(origin.port, (sa, *origin.sas))
-        # What an SA carries has to be what its policy says, also where that is another SA's (RFC 4301 5.2).
-        refused = self.model.admission.policy_fault(packet, deeper) if self.is_taken(packet) else None
-        return [refused] if refused else self.model.arrive(packet, deeper)
+        # What is itself IPsec for the gateway is opened too: the policies are asked about what is inside of all (RFC 4301
+        # 5.2 for each SA; policies that name one tunnel in another would have to name the packets between them as well).
+        return self.model.arrive(packet, type(origin)(origin.port, (sa, *origin.sas)))
 
     # Path MTU
 

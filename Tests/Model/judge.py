@@ -123,8 +123,16 @@ class Joined:
 
     def take(self, seen):
         """The Seen of the whole packet when its last piece comes, else None."""
-        packet = seen.packet
-        key = seen.port, packet.source, packet.destination, packet.fragment[0]
+        whole = self._whole(seen.port, seen.packet)
+        return whole and Seen(seen.port, seen.frame[:14] + whole)
+
+    def take_inner(self, seen):
+        """The same for what is inside: the whole packet."""
+        whole = self._whole(seen.sa.name, seen.inner)
+        return whole and wire.Packet(whole)
+
+    def _whole(self, way, packet):
+        key = way, packet.source, packet.destination, packet.fragment[0]
         pieces = self.waiting.setdefault(key, [])
         pieces.append(packet)
         pieces.sort(key=lambda piece: piece.fragment[1])
@@ -138,8 +146,7 @@ class Joined:
         del self.waiting[key]
         first = pieces[0]
         fields = first.source, first.destination, first.protocol, data, first.ttl, first.tos
-        whole = wire.ipv4(*fields, first.fragment[0]) if first.version == 4 else wire.ipv6(*fields, first.label)
-        return Seen(seen.port, seen.frame[:14] + whole)
+        return wire.ipv4(*fields, first.fragment[0]) if first.version == 4 else wire.ipv6(*fields, first.label)
 
 
 def matches(expected, seen):

@@ -1,5 +1,6 @@
 """Makes packets for a world: between places that its policies speak of, and through its SAs as their far ends do."""
 
+import functools
 import ipaddress
 import struct
 
@@ -10,6 +11,13 @@ from world import MARKER_PROTOCOL
 
 STRANGER_MAC = "02:00:00:00:77:77"
 SIZES = (0, 1, 7, 40, 200, 900, 1300)
+
+
+@functools.lru_cache(4096)
+def is_within(host, port):
+    """Whether a host is in one of a port's networks."""
+    number = ipaddress.ip_address(host)
+    return any(number in wire.network(net) for net in worlds.NETS[port])
 
 
 class Maker:
@@ -24,7 +32,7 @@ class Maker:
     def load(self, world):
         self.world = world
         self.ports = {port.name: port for port in world.ports}
-        self.versions = sorted({ipaddress.ip_interface(written).version for written in world.ports[0].addresses})
+        self.versions = sorted({wire.interface(written).version for written in world.ports[0].addresses})
         self.inward = [sa for sa in world.sas if sa.direction == "in"]
         self.outbound = [sa for sa in world.sas if sa.direction == "out"]
         self.keyed = [sa for sa in self.inward if sa.protocol != wire.IPIP]
@@ -124,7 +132,7 @@ class Maker:
 
     def within(self, prefix, otherwise):
         """A host in a prefix; `otherwise()` where it is of any length."""
-        net = ipaddress.ip_network(prefix)
+        net = wire.network(prefix)
         if net.prefixlen == 0:
             return otherwise()
         if net.num_addresses == 1:
@@ -133,11 +141,7 @@ class Maker:
 
     def port_of(self, host):
         """The port that a near host is behind, "wan" for all others."""
-        number = ipaddress.ip_address(host)
-        for name in self.ports:
-            if any(number in ipaddress.ip_network(net) for net in worlds.NETS[name]):
-                return name
-        return "wan"
+        return next((name for name in self.ports if is_within(host, name)), "wan")
 
     # Through SAs
 

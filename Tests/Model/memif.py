@@ -30,12 +30,18 @@ class Ring:
 
     def __init__(self, memory, offset, size):
         self.memory, self.offset, self.size, self.mask, self.done = memory, offset, size, size - 1, 0
+        # A view of numbers reads and writes each of them at once. struct.pack_into writes zeros first, and gwd, which polls,
+        # would take a tail of 0 for a ring full of frames.
+        self.numbers = memory.cast("H")
 
     def head(self):
-        return SHORT.unpack_from(self.memory, self.offset + HEAD)[0]
+        return self.numbers[(self.offset + HEAD) // 2]
 
     def publish(self):
-        SHORT.pack_into(self.memory, self.offset + TAIL, self.done)
+        self.numbers[(self.offset + TAIL) // 2] = self.done
+
+    def release(self):
+        self.numbers.release()
 
     def descriptor(self, number):
         return self.offset + DESCRIPTORS + DESCRIPTOR.size * (number & self.mask)
@@ -121,8 +127,8 @@ class Memif:
         for connection in (self.listener, self.control):
             if connection:
                 connection.close()
-        for region in self.regions.values():
-            region.release()
+        for opened in filter(None, (self.received, self.sent, *self.regions.values())):
+            opened.release()
         self.received = self.sent = None
         for memory in self.maps:
             memory.close()

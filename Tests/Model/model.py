@@ -103,6 +103,8 @@ class Model:
             is_asking = not any(packet.source) and packet.protocol == wire.ICMP6 and packet.is_multicast
             if origin.sas or not is_asking:
                 return self._martian("martian_source", origin)
+        if self.network.is_own_source(packet) and (origin.sas or self.admission.checks_sources):
+            return self._martian("martian_source", origin)
         if self.network.is_martian_destination(packet):
             return self._martian("martian_destination", origin)
         if packet.routing and packet.routing[0] == 0 and packet.routing[1]:
@@ -144,8 +146,13 @@ class Model:
         return [Course([Delivered(with_tap, packet.data)]) if with_tap else Course.dropped("host_malformed")]
 
     def _transit(self, packet, origin):
-        if self.inward.is_sealed_here(packet):
+        sealing = self.inward.sealed_here(packet)
+        if sealing and not sealing.packet_limit:
             return [Course.dropped("no_sa")]
+        # One that is spent is gone, and its name is nobody's.
+        return [Course.dropped("no_sa")] * bool(sealing) + self._passing(packet, origin)
+
+    def _passing(self, packet, origin):
         if packet.version == 6 and (is_link_local(packet.destination) or is_link_local(packet.source)):
             return [Course.dropped("martian_source", "martian_destination", "no_route")]
         if packet.destination in self.network.broadcasts:

@@ -1,7 +1,5 @@
 """A world's network: whose an address is, where a packet goes next, and whom it may come from (RFC 1812, RFC 8200)."""
 
-import ipaddress
-
 import wire
 
 LIMITED_BROADCAST = b"\xff\xff\xff\xff"
@@ -28,9 +26,9 @@ class Network:
         self.hops = {}
         for port in world.ports:
             for written in port.addresses:
-                self._own(port, ipaddress.ip_interface(written))
+                self._own(port, wire.interface(written))
         for to, via in world.routes:
-            self._route(ipaddress.ip_network(to), ipaddress.ip_address(via))
+            self._route(wire.network(to), wire.packed(via))
 
     def _own(self, port, interface):
         network = interface.network
@@ -42,9 +40,9 @@ class Network:
         self._insert(network, port.name, None)
 
     def _route(self, network, via):
-        port = self.lookup(via.packed)
+        port = self.lookup(via)
         if port:
-            self._insert(network, port[0], via.packed)
+            self._insert(network, port[0], via)
 
     def _insert(self, network, port, via):
         self.table[network.version].append((int(network.network_address), int(network.netmask), port, via))
@@ -82,11 +80,14 @@ class Network:
         return (packet.is_multicast or packet.destination == LIMITED_BROADCAST
                 or self.broadcasts.get(packet.destination) == port)
 
-    def is_martian_source(self, packet):
-        """RFC 1812 5.3.7, RFC 4291 2.5 and 2.7; own addresses never come from outside."""
+    def is_own_source(self, packet):
+        """Whether a packet claims to be from the gateway itself, or from all hosts of a network of its own."""
+        return packet.source in self.own or packet.source in self.broadcasts
+
+    @staticmethod
+    def is_martian_source(packet):
+        """RFC 1812 5.3.7, RFC 4291 2.5 and 2.7."""
         source = packet.source
-        if source in self.own or source in self.broadcasts:
-            return True
         if packet.version == 4:
             return source[0] in (0, 127) or source[0] >= 224
         return source[0] == 0xFF or source == bytes(15) + b"\x01" or source == bytes(16)

@@ -2,7 +2,6 @@
 8; RFC 1812 4.3, 5.2.7, 5.3; RFC 4443)."""
 
 import wire
-from admission import IKE_PORTS
 from inward import is_spent
 from network import is_link_local
 from spd import Selectors, selects
@@ -30,7 +29,6 @@ class Outward:
         self.policies = model.admission.outgoing
         outward = [policy for policy in self.world.policies if policy.direction == "out"]
         self.sas = {policy: self._sa_of(policy) for policy in outward}
-        self.peers = {wire.packed(policy.peer) for policy in outward if policy.peer}
 
     def _sa_of(self, policy):
         """The SA that a policy's packets go by, None where there is none. Worlds have at most one for each."""
@@ -59,6 +57,14 @@ class Outward:
         if sa and (not sa.selector or self._is_selected(sa, selectors)):
             return "sa", sa
         return ("clear", None) if policy.type in ("use", "acquire") else ("drop", POLICY_NO_SA)
+
+    def _decision_of_error(self, source, quoted):
+        """An ICMP error that no policy speaks of goes as what returns to the quoted packet's sender does (RFC 4301 6.2)."""
+        protocol = wire.ICMP if quoted.version == 4 else wire.ICMP6
+        selectors = Selectors(quoted.version, int.from_bytes(source, "big"), quoted.source_number, protocol)
+        if self.policies.lookup(selectors) is None:
+            selectors = Selectors.of(quoted).reversed()
+        return self.decision(selectors)
 
     @staticmethod
     def _is_selected(sa, selectors):
@@ -153,30 +159,44 @@ class Outward:
         if isinstance(origin, HostOrigin):
             return HostAnswer(packet.data)
         if origin.sas:
-            towards = self.network.hop(packet.destination)
-            port = towards.port if towards else origin.port
-        else:
-            port = origin.port
-        source = self.network.address_of(port, packet.version)
-        hop = self.network.hop(packet.source)
+            return self._answer_by_tunnel(packet, origin, kinds, codes, word)
+        source, hop = self.network.address_of(origin.port, packet.version), self.network.hop(packet.source)
         if source is None:
             return None
-        protocol, own = wire.ICMP if packet.version == 4 else wire.ICMP6, int.from_bytes(source, "big")
-        kind, sa = self.decision(Selectors(packet.version, own, packet.source_number, protocol))
+        kind, sa = self._decision_of_error(source, packet)
         if kind == "drop":
             return UNTOLD.union(sa)
-        if origin.sas and kind != "sa":
-            return UNTOLD
         if kind == "sa":
             hop = self.network.hop(sa.ends[1])
         if hop is None or hop.mac is None:
             return UNTOLD | {"no_route"}
         made = Answer(hop.port, hop.mac, frozenset((source,)), packet.source, kinds[packet.version], frozenset(codes),
                       packet.data, word, sa if kind == "sa" else None)
-        made.optional = bool(origin.sas) or hop.port != port
-        made.untold = UNTOLD if made.optional else frozenset()
-        if hop.port != port and not origin.sas:
+        if kind == "sa" and sa.packet_limit:
+            self.model.in_burst[sa.name] += 1
+            made.optional, made.untold = True, UNTOLD.union(SPENT_OUT)
+        if hop.port != origin.port:
+            made.optional, made.untold = True, made.untold | UNTOLD
             made.sources |= frozenset(self.network.addresses.get((hop.port, packet.version), ()))
+        return made
+
+    def _answer_by_tunnel(self, packet, origin, kinds, codes, word):
+        """Back through the tunnel that the packet came out of, from any own address that its policy lets speak; or
+        none."""
+        sources, by = set(), None
+        for port in self.network.ports:
+            source = self.network.address_of(port, packet.version)
+            kind, sa = self._decision_of_error(source, packet) if source else ("clear", None)
+            if kind == "sa" and any(sa.ends == opened.ends[::-1] for opened in origin.sas):
+                sources.add(source)
+                by = sa
+        hop = self.network.hop(by.ends[1]) if by else None
+        if hop is None or hop.mac is None:
+            return UNTOLD | {"no_route"}
+        made = Answer(hop.port, hop.mac, frozenset(sources), packet.source, kinds[packet.version], frozenset(codes),
+                      packet.data, word, by)
+        self.model.in_burst[by.name] += 1
+        made.optional, made.untold = True, UNTOLD.union(SPENT_OUT if by.packet_limit else ())
         return made
 
     def too_big(self, packet, origin, mtu):
@@ -199,13 +219,7 @@ class Outward:
         framed it."""
         if packet.is_multicast or is_link_local(packet.destination):
             return [Course([RawFrame(port, frame)])]
-        if self._is_ike(packet):
-            in_clear = [self._clear(packet, packet, HostOrigin(port))]
-            # Whether who has an SA but no policy is a peer still is not said.
-            return in_clear if packet.destination in self.peers else in_clear + self._by_policy(packet, port, frame)
-        return self._by_policy(packet, port, frame)
-
-    def _by_policy(self, packet, port, frame):
+        # IKE's ports are no exemption: a key daemon's sockets are (RFC 4301 4.4.1), and worlds have no daemon.
         kind, what = self.decision(Selectors.of(packet))
         if kind == "drop":
             return [Course.dropped(*what)]
@@ -214,13 +228,6 @@ class Outward:
             # Where the gateway has no route, its kernel may have had one.
             return courses if self.network.hop(packet.destination) else [Course([RawFrame(port, frame)]), *courses]
         return self._sealed(what, packet, packet, HostOrigin(port))
-
-    def _is_ike(self, packet):
-        """IKE to a known peer, which is not looked up (RFC 4301 4.4.1): whatever else leaves by its ports is."""
-        return (packet.protocol == wire.UDP and not packet.fragment and packet.source_port in IKE_PORTS
-                and packet.destination_port in IKE_PORTS
-                and packet.destination in self.peers | {sa.ends[1] for sa in self.world.sas if sa.direction == "out"})
-
 
 class HostOrigin:
     """The host behind a TAP, in the place of an Origin."""
@@ -244,7 +251,7 @@ def header_bytes(sa):
 def overhead(sa, length):
     """What a tunnel, or transport mode with a header as long, adds to `length` bytes of data."""
     if sa.protocol != wire.ESP:
-        return header_bytes(sa) + (ah_bytes(sa.version) if sa.protocol == wire.AH else 0)
+        return header_bytes(sa) + (ah_bytes(sa) if sa.protocol == wire.AH else 0)
     cipher = sa.cipher
     padding = -(length + 2) % cipher.alignment
     return header_bytes(sa) + 8 * bool(sa.encapsulation) + 8 + cipher.iv_bytes + padding + 2 + cipher.icv_bytes

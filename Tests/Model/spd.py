@@ -1,7 +1,5 @@
 """The security policy database as RFC 4301 4.4.1 and ipsec.conf(5) have it: which policy speaks of a packet."""
 
-import ipaddress
-
 import wire
 
 
@@ -45,9 +43,8 @@ def covers(policy, selectors, ports=True):
 
 def selects(prefixes, version, source, destination):
     """Whether a pair of prefixes, written as text, holds for a pair of addresses."""
-    networks = [ipaddress.ip_network(written) for written in prefixes]
     return all(network.version == version and number & int(network.netmask) == int(network.network_address)
-               for network, number in zip(networks, (source, destination)))
+               for network, number in zip(map(wire.network, prefixes), (source, destination)))
 
 
 def is_narrower(one, other):

@@ -141,9 +141,10 @@ def ah_image(packet):
 AH_ICV = 16
 
 
-def ah_bytes(version):
-    """RFC 4302 2.2: a multiple of 4 bytes in IPv4, of 8 in IPv6."""
-    return 28 if version == 4 else 32
+def ah_bytes(sa):
+    """RFC 4302 2.2: a multiple of 4 bytes in IPv4, of 8 in IPv6. As on Linux, SAs of XFRM without its flag `align4` have a
+    multiple of 8 in both."""
+    return 28 if sa.version == 4 and sa.way == "conf" else 32
 
 
 def seal_ah(integrity, outer, spi, sequence, next_header, data, esn=False, align=0):

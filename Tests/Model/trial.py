@@ -4,7 +4,7 @@ import collections
 import time
 
 import wire
-from bench import Bench, GatewayFailure
+from bench import SILENCE, Bench, GatewayFailure, time_limit
 from drops import unexplained
 from invariants import Invariants
 from judge import Joined, Opener, Seen, is_complete, matches
@@ -14,6 +14,7 @@ from verdict import Clear, Course, Sealed
 
 # Protocols of what an SA may make.
 MAY_BE_SEALED = frozenset((wire.ESP, wire.AH, wire.UDP, wire.IPIP, wire.IP6IP))
+CASE_SECONDS = 120
 
 
 class Trial:
@@ -30,21 +31,27 @@ class Trial:
     def run(self):
         """What gwd did otherwise, in words; nothing where it did as the model says."""
         try:
-            with Bench(self.world, self.program, self.core) as bench:
-                self.before = bench.drops()
-                for self.step_number, step in enumerate(self.case.steps):
-                    self._step(bench, step)
-                    if self.differences:
-                        self.differences.append(f"drops: {self._counted(bench)}")
-                        break
-                else:
-                    self._final(bench)
-                status = bench.stop()
-                if status != 0:
-                    self.differences.append(f"gwd ended with {status}\n{bench.log_tail()}")
+            with time_limit(CASE_SECONDS), Bench(self.world, self.program, self.core) as bench:
+                try:
+                    self._steps(bench)
+                except (GatewayFailure, *SILENCE) as failure:
+                    raise GatewayFailure(f"{type(failure).__name__}: {failure}\n{bench.log_tail()}") from failure
         except GatewayFailure as failure:
             self.differences.append(f"step {self.step_number}: {failure}")
         return self.differences
+
+    def _steps(self, bench):
+        self.before = bench.drops()
+        for self.step_number, step in enumerate(self.case.steps):
+            self._step(bench, step)
+            if self.differences:
+                self.differences.append(f"drops: {self._counted(bench)}")
+                break
+        else:
+            self._final(bench)
+        status = bench.stop()
+        if status != 0:
+            self.differences.append(f"gwd ended with {status}\n{bench.log_tail()}")
 
     # One step
 
@@ -72,7 +79,9 @@ class Trial:
             self.differences.append("\n".join([heading, *problems, *wanted]))
         self._to_host(bench.delivered())
         if self.watch_drops and not self.differences:
-            self._drops(bench, f"after step {self.step_number}, of {', '.join(step.notes)}")
+            when = f"after step {self.step_number}, of {', '.join(step.notes)}"
+            self._drops(bench, when)
+            self._charges(bench, when)
 
     def _load(self, bench, world):
         self._to_host(bench.delivered(sum(not output.optional for output, _ in self.awaited)))
@@ -95,8 +104,19 @@ class Trial:
                     item = joined.take(item)
                 if item:
                     self.opener.open(item)
-                    seen.append(item)
+                    seen += filter(None, (self._joined_answer(item, joined),))
         return seen
+
+    def _joined_answer(self, item, joined):
+        """What an SA carries of the gateway's own, whole: its ICMP errors may be larger than a path takes, too."""
+        inner = item.inner
+        is_piece = inner and inner.fragment and inner.protocol in (wire.ICMP, wire.ICMP6)
+        if not is_piece or inner.source not in self.model.network.own:
+            return item
+        whole = joined.take_inner(item)
+        if whole:
+            item.inner = whole
+        return whole and item
 
     def _chosen(self, courses, seen):
         """Of several courses that are right, the one that gwd took: the first whose outputs all came. Where none has to
@@ -181,7 +201,7 @@ class Trial:
         self.differences += [f"unexpected, late: {item}" for item in self._seen(bench.settle())]
         self.differences += [f"missing: {output}, of {note}" for output, note in self.awaited if not output.optional]
         self._drops(bench, "at the end")
-        self._charges(bench)
+        self._charges(bench, "at the end")
 
     def _drops(self, bench, when):
         for attempt in range(60):
@@ -198,13 +218,22 @@ class Trial:
         return {reason: count - self.before.get(reason, 0) for reason, count in bench.drops().items()
                 if count != self.before.get(reason, 0)}
 
-    def _charges(self, bench):
+    def _charges(self, bench, when):
+        for attempt in range(60):
+            wrong = list(self._wrong_charges(bench))
+            if not wrong:
+                return
+            time.sleep(0.01 if attempt > 10 else 0.001)
+        self.differences += [f"charges {when}: {fault}" for fault in wrong]
+
+    def _wrong_charges(self, bench):
+        """What an SA was charged for and should not have been, or the other way round; it may be published later."""
         listed = bench.associations()
         for sa in self.world.sas:
             row = listed.get(sa.spi)
             if row is None:
                 if not sa.packet_limit:
-                    self.differences.append(f"{sa.name} is gone")
+                    yield f"{sa.name} is gone"
                 continue
             if sa.direction == "out":
                 count, least = row["counters"]["output_packets"], self.opener.sealed.get(sa.name, 0)
@@ -212,7 +241,7 @@ class Trial:
             else:
                 count, (least, most) = row["counters"]["input_packets"], self.model.inward.charged[sa.name]
             if not least <= count <= most:
-                self.differences.append(f"{sa.name} was charged for {count} packets, not for {least} to {most}")
+                yield (f"{sa.name} was charged for {count} packets, not for {least} to {most}")
 
 
 def required(course):

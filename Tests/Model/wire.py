@@ -3,6 +3,7 @@
 What is made here may be wrong on purpose: every field of a header can be given.
 """
 
+import functools
 import ipaddress
 import struct
 
@@ -15,16 +16,31 @@ EXTENSIONS = frozenset((HOP_BY_HOP, ROUTING, OPTIONS))
 BROADCAST = b"\xff" * 6
 
 
+@functools.lru_cache(4096)
 def packed(address):
     """The bytes of an address written as text."""
     return ipaddress.ip_address(address).packed
 
 
+@functools.lru_cache(4096)
 def text(address):
     """An address of 4 or 16 bytes as it is written."""
     return str(ipaddress.ip_address(address))
 
 
+@functools.lru_cache(1024)
+def network(prefix):
+    """A prefix that is written as text, as ipaddress has it."""
+    return ipaddress.ip_network(prefix)
+
+
+@functools.lru_cache(256)
+def interface(address):
+    """An address with the length of its prefix, the same."""
+    return ipaddress.ip_interface(address)
+
+
+@functools.lru_cache(256)
 def mac(text_):
     return bytes.fromhex(text_.replace(":", ""))
 
@@ -215,7 +231,7 @@ class Packet:
         if self.source_port is not None:
             words.append(f"ports {self.source_port}>{self.destination_port}")
         if self.kind is not None:
-            words.append(f"type {self.kind}/{self.code}")
+            words.append(f"type {self.kind}/{self.code} word 0x{self.payload[4:8].hex()}")
         if self.fragment:
             words.append("fragment id %d at %d%s" % (*self.fragment[:2], " more" * self.fragment[2]))
         words.append(f"ttl {self.ttl}")

@@ -3,7 +3,6 @@ case can be kept in a file, and rendered as gateway.yaml and ipsec.conf."""
 
 import dataclasses
 import functools
-import ipaddress
 import json
 
 import transforms
@@ -56,7 +55,7 @@ class SA:
 
     @functools.cached_property
     def ends(self):
-        return ipaddress.ip_address(self.source).packed, ipaddress.ip_address(self.destination).packed
+        return wire.packed(self.source), wire.packed(self.destination)
 
     @functools.cached_property
     def cipher(self):
@@ -64,7 +63,7 @@ class SA:
 
     @property
     def version(self):
-        return ipaddress.ip_address(self.source).version
+        return 4 if len(self.ends[0]) == 4 else 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +93,11 @@ class Policy:
     def prefixes(self):
         """((network, mask) of the source, (network, mask) of the destination), as numbers."""
         return tuple((int(net.network_address), int(net.netmask))
-                     for net in map(ipaddress.ip_network, (self.source, self.destination)))
+                     for net in map(wire.network, (self.source, self.destination)))
 
     @property
     def version(self):
-        return ipaddress.ip_network(self.source).version
+        return wire.network(self.source).version
 
     @property
     def ipsec_protocol(self):
@@ -159,7 +158,7 @@ class World:
     def marker(self, number, host=None):
         """The frame of a marker; from the host, by the TAP of the port `host`."""
         port = self.port(host or self.marker_port)
-        source = str(ipaddress.ip_interface(port.addresses[0]).ip) if host else self.marker_source
+        source = port.addresses[0].split("/")[0] if host else self.marker_source
         destination = self.host_markers[host] if host else self.marker_destination
         packet = wire.ipv4(wire.packed(source), wire.packed(destination), MARKER_PROTOCOL, number.to_bytes(8, "big"))
         if host:

@@ -9,10 +9,11 @@
 """
 
 import dataclasses
-import ipaddress
+import functools
 
 import spd
 import transforms
+import wire
 from world import MARKER_MAC, MARKER_PROTOCOL, SA, Policy, Port, World
 
 NETS = {"wan": ("198.51.100.0/24", "2001:db8:1::/64"), "lan": ("192.168.60.0/24", "2001:db8:60::/64"),
@@ -30,9 +31,10 @@ ANY = {4: "0.0.0.0/0", 6: "::/0"}
 TYPE_WEIGHTS = {"require": 10, "use": 2, "acquire": 2, "dontacq": 1, "bypass": 3, "deny": 2}
 
 
+@functools.lru_cache(4096)
 def place(net, number):
     """The address of this number in a network."""
-    return str(ipaddress.ip_network(net)[number])
+    return str(wire.network(net)[number])
 
 
 def address(port, version, number):
