@@ -55,6 +55,10 @@ ssize_t clinux_receive_descriptor(int socket, void *buffer, size_t size, int *de
 
 int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
+int clinux_spawn_standard_descriptors_only(posix_spawn_file_actions_t *actions) {
+  return posix_spawn_file_actions_addclosefrom_np(actions, 3);
+}
+
 void clinux_thread_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 
 /* With a limit that is no limit, or the right to pass it. Under a limit MCL_FUTURE would make allocations fail. */

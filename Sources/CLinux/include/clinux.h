@@ -1,5 +1,6 @@
 #ifndef CLINUX_H
 #define CLINUX_H
+#include <spawn.h>
 #include <numa.h>
 /* C library headers first: the kernel's then leave out what both define. */
 #include <netinet/in.h>
@@ -24,6 +25,8 @@ int clinux_peer(int socket, pid_t *process, uid_t *user);
 ssize_t clinux_receive_descriptor(int socket, void *buffer, size_t size, int *descriptor);
 /* pipe2 with O_CLOEXEC; 0, or -1 and errno. */
 int clinux_pipe(int ends[2]);
+/* A program that is started with these actions has no descriptor above standard error. 0, or an error number. */
+int clinux_spawn_standard_descriptors_only(posix_spawn_file_actions_t *actions);
 /* Of the calling thread; at most 15 bytes are kept. */
 void clinux_thread_name(const char *name);
 /* Keeps what this process has in memory, keys in any form, from cores, from debuggers of its user and from swap. To be called

@@ -39,13 +39,11 @@ struct BoundedCommand {
     do throws(Failure) {
       while output.isOpen || errors.isOpen { try read(&output, &errors, deadline) }
     } catch {
-      kill(process, SIGKILL)
-      _ = Self.wait(process, until: nil)
+      Self.end(process)
       throw error
     }
     guard let status = Self.wait(process, until: deadline) else {
-      kill(process, SIGKILL)
-      _ = Self.wait(process, until: nil)
+      Self.end(process)
       throw .endless
     }
     guard status & 0x7f == 0 else { throw .signal(status & 0x7f) }
@@ -104,7 +102,13 @@ struct BoundedCommand {
     if entries[1].revents != 0 { try errors.read() }
   }
 
-  /// Nothing of ours goes with it: no descriptors, no blocked or ignored signals.
+  /// Kills the program with what it has started.
+  private static func end(_ process: pid_t) {
+    kill(-process, SIGKILL)
+    _ = wait(process, until: nil)
+  }
+
+  /// Nothing of ours goes with it: no descriptors, no blocked or ignored signals. It leads a process group of its own.
   private func spawn(_ output: Stream, _ errors: Stream) throws(Failure) -> pid_t {
     var actions = posix_spawn_file_actions_t()
     var attributes = posix_spawnattr_t()
@@ -117,12 +121,14 @@ struct BoundedCommand {
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
     posix_spawn_file_actions_adddup2(&actions, output.writing, 1)
     posix_spawn_file_actions_adddup2(&actions, errors.writing, 2)
+    _ = clinux_spawn_standard_descriptors_only(&actions)
     var (none, all) = (sigset_t(), sigset_t())
     sigemptyset(&none)
     sigfillset(&all)
     posix_spawnattr_setsigmask(&attributes, &none)
     posix_spawnattr_setsigdefault(&attributes, &all)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+    posix_spawnattr_setpgroup(&attributes, 0)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP))
     var vector: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]
     defer { for word in vector { free(word) } }
     var process = pid_t()
