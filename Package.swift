@@ -65,7 +65,7 @@ let package = Package(
     .target(name: "KeyManagement", dependencies: ["CLinux", "Wire", "Engines", "IPsec"]),
     .target(
       name: "ConfigurationFiles", dependencies: ["Wire", "Engines", "IPsec", .product(name: "Yams", package: "Yams")],
-      path: "Sources/Configuration"),
+      path: "Sources/ConfigurationFiles"),
     // Key daemons as programs that are told what to do: charon over VICI, iked over ikectl.
     .target(
       name: "IKEControl",
@@ -114,7 +114,7 @@ let package = Package(
       name: "DataPlaneTests", dependencies: ["SeededRandom", "DataPlane"], exclude: ["Vectors"], swiftSettings: dpdk),
     .testTarget(
       name: "KeyManagementTests", dependencies: ["SeededRandom", "KeyManagement", "CLinux", "Engines", "IPsec", "Wire"]),
-    .testTarget(name: "ConfigurationTests", dependencies: ["ConfigurationFiles"], exclude: ["Golden"]),
+    .testTarget(name: "ConfigurationFilesTests", dependencies: ["ConfigurationFiles"], exclude: ["Golden"]),
     .testTarget(
       name: "IKEControlTests",
       dependencies: ["IKEControl", "ConfigurationFiles", "Engines", "IPsec", "Threads", "Wire"]),

@@ -46,7 +46,7 @@ struct Outcome: Codable, Sendable {
   var engineAlone: Double = 0
   /// Further workers, and the bursts of the run that they took over.
   var helpers = 0
-  var handedBursts: UInt64 = 0
+  var sharedBursts: UInt64 = 0
   var queues = 1
   var check: Checker.Verdict?
 }
@@ -205,7 +205,7 @@ final class Rig {
       sas: testCase.sas, engine: testCase.engine, burst: testCase.burst, minimum: sorted[0],
       median: sorted[sorted.count / 2], cycles: cycles.min() ?? 0, stages: profile(dataPlane), samples: costs)
     outcome.helpers = testCase.helpers.count
-    outcome.handedBursts = dataPlane.workerStatistics(0).handedBursts
+    outcome.sharedBursts = dataPlane.workerStatistics(0).sharedBursts
     outcome.queues = testCase.queues
     return outcome
   }

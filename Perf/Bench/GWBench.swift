@@ -140,7 +140,7 @@ struct ResultTable {
     line += cell(outcome.direction, 4) + cell(outcome.size, 7) + cell("\(outcome.sas)", 7) + cell(outcome.engine, 9)
     line += number(outcome.minimum) + number(outcome.median) + number(outcome.cycles)
     if hasFloor { line += number(outcome.engineAlone) }
-    if outcome.helpers > 0 { line += "  \(outcome.queues) queues, \(outcome.handedBursts) bursts handed" }
+    if outcome.helpers > 0 { line += "  \(outcome.queues) queues, \(outcome.sharedBursts) bursts handed" }
     if let check = outcome.check {
       line += "  \(check.packets) read, \(check.disorders) out of order, \(check.duplicates) twice"
       line += ", \(check.missing) missing"

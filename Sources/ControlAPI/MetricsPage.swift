@@ -85,7 +85,7 @@ public struct MetricsPage {
       ("gw_worker_dropped_packets_total", "Packets dropped by the worker.", \.dropPackets),
       ("gw_worker_bursts_total", "Bursts that held packets.", \.bursts),
       ("gw_worker_offered_bursts_total", "Inbound bursts offered to idle workers.", \.offeredBursts),
-      ("gw_worker_handed_bursts_total", "Offered bursts that other workers ran.", \.handedBursts),
+      ("gw_worker_handed_bursts_total", "Offered bursts that other workers ran.", \.sharedBursts),
       ("gw_worker_handoff_ring_full_total", "Bursts not offered, as the ring was full.", \.handoffRingFull),
       ("gw_worker_helped_bursts_total", "Bursts run for other workers.", \.helpedBursts),
       ("gw_worker_events_dropped_total", "Events that found the ring to the control thread full.", \.eventsDropped),

@@ -95,7 +95,7 @@ public final class FakeGateway: GatewayControl {
     worker.rxPackets = 1_234_567
     worker.bursts = 100_000
     worker.offeredBursts = 4000
-    worker.handedBursts = 2500
+    worker.sharedBursts = 2500
     worker.cyclesPerPacket = 312.46
     worker.idleShare = 0.875
     worker.stageCyclesPerPacket = ["rx": 20, "crypto": 200.5]

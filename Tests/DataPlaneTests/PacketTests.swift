@@ -24,7 +24,7 @@ import Testing
     #expect(packet.pointee.port == 0x1234 && packet.pointee.origin == .host && packet.pointee.depth == 2)
     #expect(packet.pointee.payloadOffset == 0x2829)
     #expect(packet.pointee.ipProtocol == 50 && packet.pointee.version == 6)
-    packet.header = PlainIPv4.header(opened: header)
+    packet.header = SimpleIPv4.header(opened: header)
     #expect(packet.pointee.port == 0x1234 && packet.pointee.origin == .tunnel && packet.pointee.depth == 1)
     #expect(packet.pointee.payloadOffset == 20 && packet.pointee.ipProtocol == 0 && packet.pointee.version == 4)
 

@@ -205,10 +205,10 @@ final class TestGateway {
       while next < packets.count {
         let count = min(HandoffMemory.burst, packets.count - next)
         for index in 0..<count { w.pointee.received[index] = mbuf(Self.frame(packets[next + index])) }
-        HandedBursts.take(w, port: 0, count: count)
+        SharedBursts.take(w, port: 0, count: count)
         next += count
       }
-      HandedBursts.complete(w)
+      SharedBursts.complete(w)
     }
   }
 

@@ -51,7 +51,7 @@ import Wire
     #expect(layout.crypto == UInt8(crypto.rawValue) && layout.alignment == alignment)
     #expect(layout.salt == salt.littleEndian && layout.iv_length == UInt8(encryption.ivLength))
     let isPlain = encryption == .aesGCM16 || encryption == .chacha20Poly1305
-    #expect((layout.flags & GW_SA_PLAIN.rawValue != 0) == isPlain)
+    #expect((layout.flags & GW_SA_FAST_PATH.rawValue != 0) == isPlain)
   }
 
   @Test func refusalsLeaveNothingBehind() throws {

@@ -249,7 +249,7 @@ final class MemoryJournal: NumberJournal {
     try test.database.add(TestDatabase.sa(1000), origin: 0)
     let sa = try #require(test.gwSA(1000))
     let limit = sa.pointee.sequence_limit
-    #expect(sa.pointee.usual_limit < limit && limit == NumberLedger.step)
+    #expect(sa.pointee.careful_from < limit && limit == NumberLedger.step)
     journal.refuses = true
     sa.sequenceAtomic.pointee.store(limit - 1, ordering: .relaxed)
     for _ in 0..<3 { test.database.reserveNumbers() }

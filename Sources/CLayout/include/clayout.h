@@ -41,7 +41,7 @@ enum gw_sa_flag {
   GW_SA_HAS_SELECTOR = 1 << 10,
   GW_SA_TFC = 1 << 11,
   GW_SA_NO_REPLAY = 1 << 12,
-  GW_SA_PLAIN = 1 << 13,        /* ESP by an AEAD with 8 bytes of IV and 16 of ICV, 4 or 8 aligned, not in UDP */
+  GW_SA_FAST_PATH = 1 << 13,        /* ESP by an AEAD with 8 bytes of IV and 16 of ICV, 4 or 8 aligned, not in UDP */
 };
 
 /* How a packet's nonce and AAD are made, and what an engine does with them. */
@@ -101,7 +101,7 @@ typedef struct gw_sa {
   uint64_t sequence;            /* outbound: the last number given out */
   union {
     uint64_t replay_highest;    /* inbound: the highest that authenticated */
-    uint64_t usual_limit;       /* outbound, control: from here on numbers are taken with care for sequence_limit */
+    uint64_t careful_from;       /* outbound, control: from here on numbers are taken with care for sequence_limit */
   };
   uint64_t adjacency;           /* outbound: (FIB generation : 32, adjacency : 32) of the outer destination */
   uint64_t used_bytes, used_packets;          /* only with GW_SA_LIMITED */
@@ -128,7 +128,7 @@ _Static_assert(GW_SA_DSCP_SET == GW_SA_NO_ECN * 2, "OuterHeader.copiedClass");
 /* What AtomicFields.swift reaches by offset. */
 _Static_assert(offsetof(gw_sa, next) == 120, "AtomicFields");
 _Static_assert(offsetof(gw_sa, replay_highest) == 200, "AtomicFields");
-_Static_assert(offsetof(gw_sa, usual_limit) == 200, "AtomicFields");
+_Static_assert(offsetof(gw_sa, careful_from) == 200, "AtomicFields");
 _Static_assert(offsetof(gw_sa, adjacency) == 208, "AtomicFields");
 _Static_assert(offsetof(gw_sa, used_bytes) == 216, "AtomicFields");
 _Static_assert(offsetof(gw_sa, used_packets) == 224, "AtomicFields");

@@ -15,7 +15,7 @@ public struct WorkerStatus: Codable, Sendable, Hashable {
   /// Inbound bursts of a full queue: offered to idle workers, and how many of them those ran; offered in vain, as the
   /// ring was full; run for others.
   public var offeredBursts: UInt64 = 0
-  public var handedBursts: UInt64 = 0
+  public var sharedBursts: UInt64 = 0
   public var handoffRingFull: UInt64 = 0
   public var helpedBursts: UInt64 = 0
   /// What the control thread was to be told and found no room.
@@ -52,7 +52,7 @@ public struct WorkerStatus: Codable, Sendable, Hashable {
   enum CodingKeys: String, CodingKey {
     case id, lcore, core, socket, bursts, loops, queues, warnings
     case offeredBursts = "offered_bursts"
-    case handedBursts = "handed_bursts"
+    case sharedBursts = "shared_bursts"
     case handoffRingFull = "handoff_ring_full"
     case helpedBursts = "helped_bursts"
     case eventsDropped = "events_dropped"

@@ -104,7 +104,7 @@ extension Gateway {
       status.dropPackets = statistics.droppedPackets
       status.bursts = statistics.bursts
       status.offeredBursts = statistics.offeredBursts
-      status.handedBursts = statistics.handedBursts
+      status.sharedBursts = statistics.sharedBursts
       status.handoffRingFull = statistics.handoffRingFull
       status.helpedBursts = statistics.helpedBursts
       status.eventsDropped = statistics.eventsDropped

@@ -106,7 +106,7 @@ struct SAFactory {
     setLimits(sa, parameters)
     sa.pointee.flags = Self.flags(parameters, isInbound: entry.isInbound)
     if !entry.isInbound { Self.setSequenceLimit(sa, sa.sequenceEnd) }
-    if Self.isPlain(sa) { sa.pointee.flags |= GW_SA_PLAIN.rawValue }
+    if Self.takesFastPath(sa) { sa.pointee.flags |= GW_SA_FAST_PATH.rawValue }
     if let selector = parameters.selector { sa.pointee.selector = Self.makeSelector(selector) }
     setTFC(sa, parameters)
     if let encapsulation = parameters.encapsulation, entry.isInbound {
@@ -130,7 +130,7 @@ struct SAFactory {
   /// The first number that an outbound SA may not give out. Workers may use it; forward only, then.
   static func setSequenceLimit(_ sa: UnsafeMutablePointer<gw_sa>, _ limit: UInt64) {
     sa.sequenceLimitAtomic.pointee.store(limit, ordering: .relaxed)
-    sa.usualLimitAtomic.pointee.store(limit > sequenceReserve ? limit - sequenceReserve : 0, ordering: .releasing)
+    sa.carefulFromAtomic.pointee.store(limit > sequenceReserve ? limit - sequenceReserve : 0, ordering: .releasing)
   }
 
   static func setSession(_ sa: UnsafeMutablePointer<gw_sa>, _ session: CryptoSession) {
@@ -196,8 +196,8 @@ struct SAFactory {
     return flags
   }
 
-  /// What `GW_SA_PLAIN` says.
-  private static func isPlain(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
+  /// What `GW_SA_FAST_PATH` says.
+  private static func takesFastPath(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
     sa.pointee.sa_protocol == ESP.ipProtocol && sa.pointee.crypto == UInt8(GW_CRYPTO_AEAD.rawValue)
       && sa.pointee.iv_length == 8 && sa.pointee.icv_length == 16 && sa.pointee.alignment <= 8
       && sa.pointee.flags & GW_SA_UDP_ENCAP.rawValue == 0

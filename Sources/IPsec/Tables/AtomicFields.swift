@@ -21,7 +21,7 @@ extension UnsafeMutablePointer where Pointee == gw_sa {
   /// Inbound: the highest sequence number that authenticated.
   @inlinable @inline(__always) public var replayHighestAtomic: Field<UInt64> { atomicField(self, 200) }
   /// Outbound, control writes: below it numbers are taken without a look at `sequenceLimitAtomic`.
-  @inlinable @inline(__always) public var usualLimitAtomic: Field<UInt64> { atomicField(self, 200) }
+  @inlinable @inline(__always) public var carefulFromAtomic: Field<UInt64> { atomicField(self, 200) }
   /// Outbound, control writes: the first number that may not be given out.
   @inlinable @inline(__always) public var sequenceLimitAtomic: Field<UInt64> { atomicField(self, 232) }
   /// Outbound: (FIB generation : 32, adjacency : 32) of the outer destination.

@@ -69,7 +69,7 @@ public struct SADReader: Sendable {
     let wanted = UInt64(saProtocol)
     let value = index.only(key: Self.key(spi, destination4)) { $0 >> 48 == wanted }
     if value == 0 && saProtocol == IPProtocol.ipip {
-      return lookup(spi: spi, destination4: destination4, saProtocol: Self.plainOfCompressed)
+      return lookup(spi: spi, destination4: destination4, saProtocol: Self.uncompressedProtocol)
     }
     return Self.pointer(value)
   }
@@ -86,7 +86,8 @@ public struct SADReader: Sendable {
     }
     if value == 0 && saProtocol == IPProtocol.ipip {
       return lookup(
-        spi: spi, destinationHigh: destinationHigh, destinationLow: destinationLow, saProtocol: Self.plainOfCompressed)
+        spi: spi, destinationHigh: destinationHigh, destinationLow: destinationLow,
+        saProtocol: Self.uncompressedProtocol)
     }
     return Self.pointer(value)
   }
@@ -103,7 +104,7 @@ public struct SADReader: Sendable {
 
   /// Under this protocol (RFC 3692's first) inbound IPComp tunnels stand for packets that did not shrink, which come as
   /// IP in IP (RFC 3173 2.2). They are found where no IPIP SA has the same ends.
-  @inlinable static var plainOfCompressed: UInt8 { 253 }
+  @inlinable static var uncompressedProtocol: UInt8 { 253 }
 
   /// IPIP carries no SPI: its SAs stand under this number made from the tunnel's source (halves in host byte order;
   /// IPv4 in the low word, which is then the number itself). For IPComp the SPI is `UInt32(CPI).bigEndian`.
@@ -157,7 +158,7 @@ public final class SAD {
   /// Publishes an SA. False if one with its identity stands, whatever its direction. Its identity must not change while it
   /// is in the table.
   ///
-  /// An inbound IPComp tunnel stands behind IPIP's number too, see `SADReader.plainOfCompressed`.
+  /// An inbound IPComp tunnel stands behind IPIP's number too, see `SADReader.uncompressedProtocol`.
   public func insert(_ sa: UnsafeMutablePointer<gw_sa>) -> Bool {
     if let standing = lookup(like: sa), standing.pointee.sa_protocol == sa.pointee.sa_protocol { return false }
     index(of: sa).insert(key: Self.key(sa), value: Self.value(sa))
@@ -251,6 +252,6 @@ public final class SAD {
   }
 
   private static func plainValue(_ sa: UnsafeMutablePointer<gw_sa>) -> UInt64 {
-    value(sa, saProtocol: SADReader.plainOfCompressed)
+    value(sa, saProtocol: SADReader.uncompressedProtocol)
   }
 }

@@ -182,7 +182,7 @@ enum WorkerListing: Listing {
       workers,
       [
         .right("WORKER") { "\($0.id)" }, .right("OFFERED") { Quantity.grouped($0.offeredBursts) },
-        .right("RUN BY OTHERS") { Quantity.grouped($0.handedBursts) },
+        .right("RUN BY OTHERS") { Quantity.grouped($0.sharedBursts) },
         .right("RING FULL") { Quantity.grouped($0.handoffRingFull) },
         .right("RUN FOR OTHERS") { Quantity.grouped($0.helpedBursts) },
       ])

@@ -78,7 +78,7 @@ enum BurstsTarget: FuzzTarget {
         }
       }
     }
-    while HandedBursts.help(gateway.helper!.worker) > 0 {}
+    while SharedBursts.help(gateway.helper!.worker) > 0 {}
     InboundTarget.checkBuffers([gateway])
   }
 

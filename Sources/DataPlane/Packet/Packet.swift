@@ -48,7 +48,7 @@ public struct Packet {
   @usableFromInline var dontFragment: Bool
   // Line 1: what it is looked up by.
   @usableFromInline var key: gw_flow_key
-  /// Of `key`, in `policy`; in `inbound` what `PlainESP` says, or 0.
+  /// Of `key`, in `policy`; in `inbound` what `SimpleESP` says, or 0.
   @usableFromInline var hash: UInt64
   /// Inbound UDP encapsulation: the outer source as (address low : 32, port : 16).
   @usableFromInline var peer: UInt64

@@ -83,7 +83,7 @@ enum WorkerLoop {
     while port < w.pointee.portCount {
       let p = w.pointee.ports + port
       if p.pointee.hasRx {
-        work &+= HandedBursts.isWanted(w, p) ? HandedBursts.measured(w, port: port) : receive(w, port: port)
+        work &+= SharedBursts.isWanted(w, p) ? SharedBursts.measured(w, port: port) : receive(w, port: port)
       }
       port &+= 1
     }
@@ -94,7 +94,7 @@ enum WorkerLoop {
     if (w.pointee.statistics + Worker.Statistic.loops.rawValue).value & 63 == 0 {
       w.pointee.fragments.collect(w, now: cdpdk_cycles())
     }
-    if work == 0 { work = HandedBursts.help(w) }
+    if work == 0 { work = SharedBursts.help(w) }
     if w.pointee.freedCount > 0 { w.releaseFreed() }
     return work
   }

@@ -7,7 +7,7 @@ import Synchronization
 
 /// A stretch of a worker's jobs that another worker may run. One cache line in the lead's memory, which outlives every
 /// ring entry that points to it: an entry that comes late finds the state of a later round, which is as good.
-struct HandedBurst: ~Copyable {
+struct SharedBurst: ~Copyable {
   enum State { static let free: UInt32 = 0, offered: UInt32 = 1, taken: UInt32 = 2, done: UInt32 = 3 }
 
   /// Lead: free → offered, and offered → taken when it runs the burst itself; a helper: offered → taken → done.
@@ -34,7 +34,7 @@ struct HandoffMemory {
 
   /// Nil: the only worker.
   let ring: OpaquePointer?
-  let bursts: UnsafeMutablePointer<HandedBurst>
+  let bursts: UnsafeMutablePointer<SharedBurst>
   let packets: PacketList
   let jobs: UnsafeMutablePointer<CryptoJob>
   /// A burst of another's jobs while this worker runs them.
@@ -43,7 +43,7 @@ struct HandoffMemory {
   /// Of this round.
   var burstCount = 0
   var jobCount = 0
-  /// Records that the handed packets are among, the first of all.
+  /// Records that the shared packets are among, the first of all.
   var recordCount = 0
 
   /// `jobs`, `packets`: room for `mostPackets`; `borrowed`: for `burst`.
@@ -56,9 +56,9 @@ struct HandoffMemory {
     self.borrowed = borrowed
     self.packets = packets
     let memory = UnsafeMutableRawPointer.allocate(
-      byteCount: Self.mostBursts * MemoryLayout<HandedBurst>.stride, alignment: 64)
-    bursts = memory.bindMemory(to: HandedBurst.self, capacity: Self.mostBursts)
-    for index in 0..<Self.mostBursts { (bursts + index).initialize(to: HandedBurst(lead: lead)) }
+      byteCount: Self.mostBursts * MemoryLayout<SharedBurst>.stride, alignment: 64)
+    bursts = memory.bindMemory(to: SharedBurst.self, capacity: Self.mostBursts)
+    for index in 0..<Self.mostBursts { (bursts + index).initialize(to: SharedBurst(lead: lead)) }
   }
 }
 
@@ -68,7 +68,7 @@ struct HandoffMemory {
 /// nothing of it outlives a round, and with it no pointer a grace period.
 ///
 /// Nobody waits for a worker that may not come: the lead runs every burst that is not taken by the time it needs it.
-enum HandedBursts {
+enum SharedBursts {
   /// Of cryptography in a burst: below, moving the packets' lines to another core costs more than it saves.
   private static var leastBytes: Int { 32 * 384 }
 
@@ -79,7 +79,7 @@ enum HandedBursts {
       && w.pointee.shared.pointee.idleWorkers.load(ordering: .relaxed) > 0
   }
 
-  /// A round in which bursts may be handed, by whichever way is the cheaper. Returns how many packets came.
+  /// A round in which bursts may be shared, by whichever way is the cheaper. Returns how many packets came.
   @inline(never)
   static func measured(_ w: WorkerPointer, port: Int) -> Int {
     let start = cdpdk_cycles()
@@ -147,14 +147,14 @@ enum HandedBursts {
     w.pointee.sealed = sealed
     w.mark(.inbound)
     guard count > 0 else { return }
-    let handed = w.pointee.handoff.bursts + w.pointee.handoff.burstCount
-    handed.pointee.first = Int32(truncatingIfNeeded: first)
-    handed.pointee.count = Int32(truncatingIfNeeded: count)
+    let shared = w.pointee.handoff.bursts + w.pointee.handoff.burstCount
+    shared.pointee.first = Int32(truncatingIfNeeded: first)
+    shared.pointee.count = Int32(truncatingIfNeeded: count)
     w.pointee.handoff.jobCount = first &+ count
     w.pointee.handoff.burstCount &+= 1
     w.pointee.handoff.recordCount = w.pointee.records.count
-    handed.pointee.state.store(HandedBurst.State.offered, ordering: .releasing)
-    if bytes >= leastBytes { announce(w, handed) }
+    shared.pointee.state.store(SharedBurst.State.offered, ordering: .releasing)
+    if bytes >= leastBytes { announce(w, shared) }
   }
 
   /// Puts into the jobs what a helper needs to know of their SAs, so that it reads no line that the lead writes again.
@@ -172,9 +172,9 @@ enum HandedBursts {
     return bytes
   }
 
-  private static func announce(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
+  private static func announce(_ w: WorkerPointer, _ shared: UnsafeMutablePointer<SharedBurst>) {
     guard let ring = w.pointee.handoff.ring else { return }
-    var entry: Mbuf? = UnsafeMutableRawPointer(handed).assumingMemoryBound(to: cdpdk_mbuf.self)
+    var entry: Mbuf? = UnsafeMutableRawPointer(shared).assumingMemoryBound(to: cdpdk_mbuf.self)
     w.tally(cdpdk_ring_enqueue(ring, &entry, 1) == 1 ? .offeredBursts : .handoffRingFull, 1)
   }
 
@@ -183,19 +183,19 @@ enum HandedBursts {
     let count = w.pointee.handoff.burstCount
     guard count > 0 else { return }
     let (jobs, sealed) = (w.pointee.jobs, w.pointee.sealed)
-    // What waits in `inbound` came later than what was handed, and goes on after it.
+    // What waits in `inbound` came later than what was shared, and goes on after it.
     let waiting = w.pointee.inbound
     w.pointee.inbound = waiting.from(waiting.count)
     let received = w.pointee.records.count
     var i = 0
     while i < count {
-      let handed = w.pointee.handoff.bursts + i
+      let shared = w.pointee.handoff.bursts + i
       settle(w, i, count)
-      let first = Int(handed.pointee.first)
+      let first = Int(shared.pointee.first)
       w.pointee.jobs = w.pointee.handoff.jobs + first
       w.pointee.sealed = w.pointee.handoff.packets.from(first)
-      InboundStage.finish(w, Int(handed.pointee.count))
-      handed.pointee.state.store(HandedBurst.State.free, ordering: .relaxed)
+      InboundStage.finish(w, Int(shared.pointee.count))
+      shared.pointee.state.store(SharedBurst.State.free, ordering: .relaxed)
       w.mark(.inbound)
       i &+= 1
       w.pointee.jobs = jobs
@@ -213,34 +213,34 @@ enum HandedBursts {
   /// Until burst `index` is done: by the lead, if nobody has taken it. Who has is running it at this moment, and waits
   /// for nothing; the lead runs bursts from the end meanwhile.
   private static func settle(_ w: WorkerPointer, _ index: Int, _ count: Int) {
-    let handed = w.pointee.handoff.bursts + index
-    if claim(handed) {
-      run(w, handed)
+    let shared = w.pointee.handoff.bursts + index
+    if claim(shared) {
+      run(w, shared)
     } else {
       var last = count &- 1
-      while handed.pointee.state.load(ordering: .acquiring) != HandedBurst.State.done {
+      while shared.pointee.state.load(ordering: .acquiring) != SharedBurst.State.done {
         if last > index {
           let other = w.pointee.handoff.bursts + last
           last &-= 1
           if claim(other) {
             run(w, other)
             other.pointee.isLeads = true
-            other.pointee.state.store(HandedBurst.State.done, ordering: .relaxed)
+            other.pointee.state.store(SharedBurst.State.done, ordering: .relaxed)
           }
         } else {
           rte_pause()
         }
       }
-      if !handed.pointee.isLeads { fetch(w, handed) }
+      if !shared.pointee.isLeads { fetch(w, shared) }
     }
-    handed.pointee.isLeads = false
+    shared.pointee.isLeads = false
     w.mark(.crypto)
   }
 
   @inline(__always)
-  private static func claim(_ handed: UnsafeMutablePointer<HandedBurst>) -> Bool {
-    handed.pointee.state.compareExchange(
-      expected: HandedBurst.State.offered, desired: HandedBurst.State.taken, ordering: .acquiringAndReleasing
+  private static func claim(_ shared: UnsafeMutablePointer<SharedBurst>) -> Bool {
+    shared.pointee.state.compareExchange(
+      expected: SharedBurst.State.offered, desired: SharedBurst.State.taken, ordering: .acquiringAndReleasing
     ).exchanged
   }
 
@@ -250,32 +250,32 @@ enum HandedBursts {
     guard let ring = w.pointee.handoff.ring else { return 0 }
     var entry: Mbuf?
     guard cdpdk_ring_dequeue(ring, &entry, 1) == 1, let entry else { return 0 }
-    return help(w, UnsafeMutableRawPointer(entry).assumingMemoryBound(to: HandedBurst.self))
+    return help(w, UnsafeMutableRawPointer(entry).assumingMemoryBound(to: SharedBurst.self))
   }
 
   @inline(never)
-  private static func help(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) -> Int {
-    guard claim(handed) else { return 1 }
-    runBorrowed(w, handed)
-    handed.pointee.state.store(HandedBurst.State.done, ordering: .releasing)
+  private static func help(_ w: WorkerPointer, _ shared: UnsafeMutablePointer<SharedBurst>) -> Int {
+    guard claim(shared) else { return 1 }
+    runBorrowed(w, shared)
+    shared.pointee.state.store(SharedBurst.State.done, ordering: .releasing)
     w.tally(.helpedBursts, 1)
     return 1
   }
 
   /// A burst of the lead's own, which nobody took.
   @inline(__always)
-  private static func run(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
-    let first = Int(handed.pointee.first)
+  private static func run(_ w: WorkerPointer, _ shared: UnsafeMutablePointer<SharedBurst>) {
+    let first = Int(shared.pointee.first)
     CryptoRuns.run(
-      w.pointee.handoff.jobs + first, w.pointee.handoff.packets.from(first), Int(handed.pointee.count))
+      w.pointee.handoff.jobs + first, w.pointee.handoff.packets.from(first), Int(shared.pointee.count))
   }
 
   /// Another's jobs, on copies: a line that one core reads and the other writes costs both of them more than a small
   /// packet's cryptography. What comes back is one word for all of them.
-  private static func runBorrowed(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
-    let lead = handed.pointee.lead
-    let jobs = lead.pointee.handoff.jobs + Int(handed.pointee.first)
-    let count = Int(handed.pointee.count)
+  private static func runBorrowed(_ w: WorkerPointer, _ shared: UnsafeMutablePointer<SharedBurst>) {
+    let lead = shared.pointee.lead
+    let jobs = lead.pointee.handoff.jobs + Int(shared.pointee.first)
+    let count = Int(shared.pointee.count)
     let borrowed = w.pointee.handoff.borrowed
     let away = w.pointee.id &- lead.pointee.id
     var i = 0
@@ -298,15 +298,15 @@ enum HandedBursts {
       i &-= 1
       succeeded = succeeded << 1 | UInt32(borrowed[i].succeeded & 1)
     }
-    handed.pointee.succeeded = succeeded
+    shared.pointee.succeeded = succeeded
   }
 
   /// What a helper has done comes back to the lead, the lines that it will read all at once.
-  private static func fetch(_ w: WorkerPointer, _ handed: UnsafeMutablePointer<HandedBurst>) {
-    w.tally(.handedBursts, 1)
-    let jobs = w.pointee.handoff.jobs + Int(handed.pointee.first)
-    let count = Int(handed.pointee.count)
-    let succeeded = handed.pointee.succeeded
+  private static func fetch(_ w: WorkerPointer, _ shared: UnsafeMutablePointer<SharedBurst>) {
+    w.tally(.sharedBursts, 1)
+    let jobs = w.pointee.handoff.jobs + Int(shared.pointee.first)
+    let count = Int(shared.pointee.count)
+    let succeeded = shared.pointee.succeeded
     var i = 0
     while i < count {
       let text = UnsafeRawPointer(jobs[i].text)

@@ -5,12 +5,12 @@ import IPsec
 import Routing
 import Wire
 
-/// The frames of one SA of `PlainTunnel`, for as long as a run takes: header, trailer and job of a packet are written in
+/// The frames of one SA of `FastTunnel`, for as long as a run takes: header, trailer and job of a packet are written in
 /// one go, down to the Ethernet header. One worker's.
 ///
 /// The SA's fields are read where they are used: there are more of them than registers, and a copy would be written to
 /// the stack and read from there.
-struct PlainFrame {
+struct FastFrame {
   /// ESP header and IV.
   private static var headerLength: Int { 16 }
   private static var outerLength: Int { 20 }

@@ -23,7 +23,7 @@ public struct WorkerStatistics: Sendable {
   /// Bursts put on the ring for other workers, and those of them that others ran; bursts it ran for others; bursts that
   /// found the ring full.
   public var offeredBursts: UInt64 = 0
-  public var handedBursts: UInt64 = 0
+  public var sharedBursts: UInt64 = 0
   public var helpedBursts: UInt64 = 0
   public var handoffRingFull: UInt64 = 0
   /// Only while profiling.
@@ -40,7 +40,7 @@ final class WorkerMemory: @unchecked Sendable {
     var ports: [EthernetPort]
     var plan: QueuePlan
     var handoffs: [MbufRing?]
-    /// Of bursts for idle workers; nil: none are handed.
+    /// Of bursts for idle workers; nil: none are shared.
     var bursts: MbufRing?
     var host: HostPath
     var pools: BufferPools
@@ -144,7 +144,7 @@ final class WorkerMemory: @unchecked Sendable {
     result.busyCycles = value(.busyCycles)
     result.eventsDropped = events.dropped
     result.offeredBursts = value(.offeredBursts)
-    result.handedBursts = value(.handedBursts)
+    result.sharedBursts = value(.sharedBursts)
     result.helpedBursts = value(.helpedBursts)
     result.handoffRingFull = value(.handoffRingFull)
     for port in 0..<worker.pointee.portCount {

@@ -18,7 +18,7 @@ enum InboundStage {
       let candidates = w.pointee.inbound
       w.pointee.inbound.count = 0
       w.pointee.sealed.count = 0
-      let taken = PlainOpening.prepareFirst(w, candidates)
+      let taken = FastOpening.prepareFirst(w, candidates)
       let isOneSA = taken == candidates.count
       if !isOneSA {
         let others = candidates.dropFirst(taken)
@@ -60,7 +60,7 @@ enum InboundStage {
     while i < candidates.count {
       let packet = candidates[i]
       i &+= 1
-      guard let esp = PlainESP(packet) else { continue }
+      guard let esp = SimpleESP(packet) else { continue }
       w.pointee.inboundSAs.prefetch(spi: esp.spi, destination4: esp.destination)
     }
   }
@@ -87,12 +87,12 @@ enum InboundStage {
     while i < candidates.count {
       let packet = candidates[i]
       i &+= 1
-      if let esp = PlainESP(packet) {
+      if let esp = SimpleESP(packet) {
         if esp.word == lastWord, let sa = last {
           packet.pointee.sa = sa.record
         } else {
           let header = packet.pointee.ip + IPv4Header.minimumLength
-          guard let sa = take(w, packet, findPlain(w, esp), header) else { continue }
+          guard let sa = take(w, packet, findFast(w, esp), header) else { continue }
           last = sa
           lastWord = esp.word
         }
@@ -106,7 +106,7 @@ enum InboundStage {
   }
 
   @inline(__always)
-  static func findPlain(_ w: WorkerPointer, _ esp: PlainESP) -> InboundSA? {
+  static func findFast(_ w: WorkerPointer, _ esp: SimpleESP) -> InboundSA? {
     w.pointee.inboundSAs.lookup(spi: esp.spi, destination4: esp.destination, saProtocol: ESP.ipProtocol)
   }
 
@@ -138,7 +138,7 @@ enum InboundStage {
   @inline(never)
   private static func withoutSA(_ w: WorkerPointer, _ packet: PacketPointer, _ header: UnsafeMutableRawPointer) {
     // Which was right, and so is again: for the key.
-    if PlainESP(packet) != nil { _ = IPParser.ipv4(packet) }
+    if SimpleESP(packet) != nil { _ = IPParser.ipv4(packet) }
     if isOwn(w, packet, spi: spi(packet, header), saProtocol: packet.pointee.ipProtocol) {
       return w.drop(packet, .noSA)
     }
@@ -271,8 +271,8 @@ enum InboundStage {
           UnusableSA.inbound(w, found[i], sa.record)
           i &+= 1
         }
-      } else if PlainOpening.takes(sa) {
-        PlainOpening.prepare(w, found.base + i, end &- i, sa)
+      } else if FastOpening.takes(sa) {
+        FastOpening.prepare(w, found.base + i, end &- i, sa)
       } else {
         prepareOthers(w, found.base + i, end &- i, sa)
       }
@@ -280,7 +280,7 @@ enum InboundStage {
     }
   }
 
-  /// Neighbours of one SA that `PlainOpening` does not take.
+  /// Neighbours of one SA that `FastOpening` does not take.
   @inline(never)
   private static func prepareOthers(
     _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, _ opener: InboundSA
@@ -295,7 +295,7 @@ enum InboundStage {
       let header = packet.pointee.ip + Int(packet.pointee.payloadOffset)
       let length = Int(packet.pointee.length) &- Int(packet.pointee.payloadOffset)
       if sa.pointee.sa_protocol != ESP.ipProtocol {
-        if OtherInbound.prepare(w, packet, opener, job, index: index) { w.pointee.sealed.append(packet) }
+        if GeneralInbound.prepare(w, packet, opener, job, index: index) { w.pointee.sealed.append(packet) }
       } else if let reason = refuses(packet, sa, header, length) {
         drop(w, packet, sa, reason)
       } else {
@@ -528,10 +528,10 @@ enum InboundStage {
     _ w: WorkerPointer, _ packet: PacketPointer, _ inner: UnsafeMutableRawPointer, length: Int
   ) -> Bool {
     let outerMarks = packet.marks
-    guard packet.pointee.depth == 0, let plain = PlainIPv4(inner, length: length),
+    guard packet.pointee.depth == 0, let plain = SimpleIPv4(inner, length: length),
       outerMarks & PacketMarks.opened == 0 || (outerMarks ^ plain.marks) & PacketMarks.opened == 0
     else { return false }
-    let header = PlainIPv4.header(opened: packet.header)
+    let header = SimpleIPv4.header(opened: packet.header)
     guard w.sortPlain(packet, plain, inner, header, takesESP: false) else { return false }
     packet.pointee.ip = inner
     return true
@@ -640,6 +640,6 @@ struct SACount {
   func end(_ w: WorkerPointer) {
     guard packets > 0 else { return }
     w.pointee.counters.add(slot: sa.pointee.slot, packets: UInt64(packets), bytes: UInt64(bytes), now: w.pointee.now)
-    if sa.pointee.flags & GW_SA_LIMITED.rawValue != 0 { Limits.charge(w, sa, packets: packets, bytes: bytes) }
+    if sa.pointee.flags & GW_SA_LIMITED.rawValue != 0 { ByteLifetimes.charge(w, sa, packets: packets, bytes: bytes) }
   }
 }

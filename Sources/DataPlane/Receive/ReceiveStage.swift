@@ -70,8 +70,8 @@ enum ReceiveStage {
     let ip = frame + 14
     packet.pointee.ip = ip
     let isForPort = frame.loadUnaligned(as: UInt64.self) << 16 == mac
-    if isForPort, type == ipv4Type, let plain = PlainIPv4(ip, length: length &- 14),
-      w.sortPlain(packet, plain, ip, PlainIPv4.header(port: port, origin: .clear, depth: 0), takesESP: true)
+    if isForPort, type == ipv4Type, let plain = SimpleIPv4(ip, length: length &- 14),
+      w.sortPlain(packet, plain, ip, SimpleIPv4.header(port: port, origin: .clear, depth: 0), takesESP: true)
     {
       if plain.length != length &- 14 { mbuf.setLength(plain.length &+ 14) }
       return length

@@ -105,11 +105,11 @@ enum Classifier {
     switch UInt32(policy.pointee.type) {
     case GW_REQUIRE.rawValue:
       if PolicyCheck.policyAcceptsClear(policy) { return nil }
-      WithoutSA.acquire(w, packet, policy)
+      MissingSA.acquire(w, packet, policy)
       return .policyInClear
     case GW_DONTACQ.rawValue: return PolicyCheck.policyAcceptsClear(policy) ? nil : .policyInClear
     case GW_ACQUIRE.rawValue:
-      WithoutSA.acquire(w, packet, policy)
+      MissingSA.acquire(w, packet, policy)
       return nil
     case GW_DENY.rawValue: return .policyDenyIn
     default: return nil

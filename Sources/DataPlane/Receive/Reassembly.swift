@@ -21,7 +21,7 @@ enum Reassembly {
     guard packet.pointee.origin != .tunnel else { return OutboundStage.dropCounted(w, packet, sa, .fragmentLimit) }
     packet.pointee.policy = nil
     packet.pointee.sa = nil
-    if packet.pointee.origin != .host { WithoutSA.restoreTTL(packet) }
+    if packet.pointee.origin != .host { MissingSA.restoreTTL(packet) }
     guard put(w, packet) else { return }
     w.enqueueForPolicy(packet)
   }

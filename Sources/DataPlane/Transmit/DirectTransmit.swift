@@ -6,7 +6,7 @@ import Routing
 /// The next hop of the packet before, if it is known: frames for it are put at once behind those that wait in their port's
 /// buffer, which learns of them when something else may be put there. Packets that must wait for `TransmitStage` are not
 /// overtaken. What a policy let in is counted once for neighbours of one policy.
-struct ReadyWay {
+struct DirectTransmit {
   /// Of `adjacency`; -1: there is none.
   private var index = -1
   private var adjacency: UnsafePointer<Adjacency>?
@@ -80,6 +80,6 @@ struct ReadyWay {
     let port = Int(adjacency.pointee.port)
     let frames = place - (w.pointee.ports[port].tx + w.pointee.ports[port].txCount)
     TransmitStage.add(w, frames, bytes: bytes &+ frames &* 14, port: port)
-    self = ReadyWay()
+    self = DirectTransmit()
   }
 }

@@ -5,7 +5,7 @@ import IPsec
 import Wire
 
 /// A policy that asks for protection and has no SA: OpenBSD's table of outcomes (ip_spd.c).
-enum WithoutSA {
+enum MissingSA {
   @inline(never)
   static func run(_ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>) {
     switch UInt32(policy.pointee.type) {

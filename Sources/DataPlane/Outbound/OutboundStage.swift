@@ -13,7 +13,7 @@ enum OutboundStage {
 
   @inline(never)
   static func run(_ w: WorkerPointer) {
-    PlainTunnel.run(w)
+    FastTunnel.run(w)
     if w.pointee.outbound.count | w.pointee.pieces.count > 0 { runGeneral(w) }
   }
 
@@ -59,7 +59,7 @@ enum OutboundStage {
       i &+= 1
       let policy = packet.pointee.policy.unsafelyUnwrapped
       guard let sa = policy.loadSA() else {
-        WithoutSA.run(w, packet, policy)
+        MissingSA.run(w, packet, policy)
         continue
       }
       // Until then its SA is the one that it came out of.
@@ -81,7 +81,7 @@ enum OutboundStage {
     var i = 0
     while i < w.pointee.pieces.count {
       let piece = w.pointee.pieces[i]
-      if OtherOutbound.hasRoom(w, piece, piece.pointee.sa.unsafelyUnwrapped) { w.pointee.outbound.append(piece) }
+      if GeneralOutbound.hasRoom(w, piece, piece.pointee.sa.unsafelyUnwrapped) { w.pointee.outbound.append(piece) }
       i &+= 1
     }
     w.pointee.pieces.count = 0
@@ -97,7 +97,7 @@ enum OutboundStage {
     if sa.pointee.sa_protocol != ESP.ipProtocol || sa.nextAtomic.pointee.load(ordering: .relaxed) != nil
       || sa.pointee.flags & (GW_SA_TUNNEL.rawValue | GW_SA_TFC.rawValue) != GW_SA_TUNNEL.rawValue
     {
-      return OtherOutbound.accepts(w, packet, sa)
+      return GeneralOutbound.accepts(w, packet, sa)
     }
     let adjacency = w.outerAdjacency(sa)
     packet.pointee.adjacency = adjacency
@@ -177,9 +177,9 @@ enum OutboundStage {
     // Not if it has moved in the meantime.
     guard dropped else { return kept }
     if isEnd {
-      Limits.report(w, sa, GW_SA_STOPPED.rawValue | GW_SA_HARD_REPORTED.rawValue, .sequenceExhausted)
+      ByteLifetimes.report(w, sa, GW_SA_STOPPED.rawValue | GW_SA_HARD_REPORTED.rawValue, .sequenceExhausted)
     } else {
-      Limits.report(w, sa, GW_SA_HELD.rawValue, .numbersNeeded)
+      ByteLifetimes.report(w, sa, GW_SA_HELD.rawValue, .numbersNeeded)
     }
     return kept
   }
@@ -208,7 +208,7 @@ enum OutboundStage {
         tunnel(w, packet, sa, w.pointee.jobs + jobs, length: Int(packet.pointee.length))
         w.pointee.sealed.append(packet)
         jobs &+= 1
-      } else if OtherOutbound.frame(w, packet, sa, w.pointee.jobs + jobs, index: jobs) {
+      } else if GeneralOutbound.frame(w, packet, sa, w.pointee.jobs + jobs, index: jobs) {
         w.pointee.sealed.append(packet)
         jobs &+= 1
       }
@@ -278,9 +278,9 @@ enum OutboundStage {
         dropCounted(w, packet, sa, .sealFailed)
         continue
       }
-      let encapsulation = sa.pointee.flags & OtherOutbound.udpInIPv6
-      if sa.pointee.sa_protocol != ESP.ipProtocol || encapsulation == OtherOutbound.udpInIPv6 {
-        OtherOutbound.finish(w, packet, sa, index: i &- 1)
+      let encapsulation = sa.pointee.flags & GeneralOutbound.udpInIPv6
+      if sa.pointee.sa_protocol != ESP.ipProtocol || encapsulation == GeneralOutbound.udpInIPv6 {
+        GeneralOutbound.finish(w, packet, sa, index: i &- 1)
       }
       advance(w, packet, sa)
     }
@@ -290,7 +290,7 @@ enum OutboundStage {
   @inline(__always)
   static func advance(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
     if let next = sa.nextAtomic.pointee.load(ordering: .acquiring) {
-      OtherOutbound.continueBundle(w, packet, next)
+      GeneralOutbound.continueBundle(w, packet, next)
       return
     }
     packet.trim()

@@ -12,7 +12,7 @@ import Wire
 
 extension DataPlaneTests {
   /// One SA, its bursts opened by two workers on two threads.
-  @Suite(.serialized) struct HandedBurstTests {
+  @Suite(.serialized) struct SharedBurstTests {
     static let ring = Result {
       _ = try TestEAL.shared.get()
       return try MbufRing(name: "test-bursts", capacity: 15, mode: [])
@@ -24,7 +24,7 @@ extension DataPlaneTests {
       let stop = Stop()
       let thread = Thread {
         let worker = UnsafeMutablePointer<Worker>(bitPattern: helper)!
-        while !stop.flag.load(ordering: .relaxed) { if HandedBursts.help(worker) == 0 { sched_yield() } }
+        while !stop.flag.load(ordering: .relaxed) { if SharedBursts.help(worker) == 0 { sched_yield() } }
         stop.ended.signal()
       }
       thread.start()
@@ -90,7 +90,7 @@ extension DataPlaneTests {
       }
       #expect(Self.statistic(pair.b.helper!, .helpedBursts) > 0, comment)
       #expect(
-        Self.statistic(pair.b.memory, .handedBursts) == Self.statistic(pair.b.helper!, .helpedBursts), comment)
+        Self.statistic(pair.b.memory, .sharedBursts) == Self.statistic(pair.b.helper!, .helpedBursts), comment)
       #expect(TestGateway.buffersInUse == used, comment)
     }
 
@@ -106,9 +106,9 @@ extension DataPlaneTests {
         #expect(opened.drops == [:] && opened.sent == clear.map { Packets.forwarded($0, hops: 2) }, comment)
       }
       #expect(Self.statistic(pair.b.memory, .handoffRingFull) > 0)
-      #expect(Self.statistic(pair.b.memory, .handedBursts) == 0)
+      #expect(Self.statistic(pair.b.memory, .sharedBursts) == 0)
       // Entries that are left are harmless.
-      while HandedBursts.help(pair.b.helper!.worker) > 0 {}
+      while SharedBursts.help(pair.b.helper!.worker) > 0 {}
       #expect(Self.statistic(pair.b.helper!, .helpedBursts) == 0)
     }
 

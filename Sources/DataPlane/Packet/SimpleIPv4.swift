@@ -6,7 +6,7 @@ import Wire
 /// The usual header, by its words: IPv4 without options, a whole datagram, its length and checksum right. What was parsed
 /// stays in registers until the packet is sorted, for what was stored a moment ago is slow to load. Every other header is
 /// `IPParser`'s.
-struct PlainIPv4 {
+struct SimpleIPv4 {
   /// The source above, the destination below.
   let addresses: UInt64
   /// The upper layer's protocol.
@@ -69,9 +69,9 @@ struct PlainIPv4 {
   }
 }
 
-/// ESP behind a `PlainIPv4`, from outside: what its SA is found by, in one word that is not 0. The packet has no key until
+/// ESP behind a `SimpleIPv4`, from outside: what its SA is found by, in one word that is not 0. The packet has no key until
 /// it is known that no SA takes it.
-struct PlainESP {
+struct SimpleESP {
   let word: UInt64
 
   /// Nil: SPI 0 to 0.0.0.0, which would be taken for a packet that is none of these.
@@ -99,14 +99,14 @@ struct PlainESP {
 
 extension UnsafeMutablePointer where Pointee == Worker {
   /// Parses and sorts the usual packet: TCP or UDP that is no IPsec, and ESP if `takesESP`. False: it is another, and
-  /// nothing was done. `header` as `PlainIPv4.header` makes it.
+  /// nothing was done. `header` as `SimpleIPv4.header` makes it.
   @inline(__always)
   func sortPlain(
-    _ packet: PacketPointer, _ plain: PlainIPv4, _ ip: UnsafeRawPointer, _ header: PacketHeader, takesESP: Bool
+    _ packet: PacketPointer, _ plain: SimpleIPv4, _ ip: UnsafeRawPointer, _ header: PacketHeader, takesESP: Bool
   ) -> Bool {
     if takesESP, plain.number == UInt64(IPProtocol.esp) {
       let spi = ip.loadUnaligned(fromByteOffset: IPv4Header.minimumLength, as: UInt32.self)
-      guard let esp = PlainESP(spi: spi, destination: plain.addresses & 0xffff_ffff) else { return false }
+      guard let esp = SimpleESP(spi: spi, destination: plain.addresses & 0xffff_ffff) else { return false }
       plain.record(packet, header)
       packet.pointee.hash = esp.word
       pointee.inbound.append(packet)

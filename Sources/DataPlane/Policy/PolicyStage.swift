@@ -31,8 +31,8 @@ enum PolicyStage {
     if let numbers = w.pointee.lastNumbers { cdpdk_prefetch_write(numbers) }
     let generation = w.pointee.generation
     let flows = w.pointee.flows
-    var usual = UsualPolicy(w)
-    var way = ReadyWay()
+    var burstPolicy = BurstPolicy(w)
+    var way = DirectTransmit()
     var near = 0
     var i = 0
     while i < list.count {
@@ -52,15 +52,15 @@ enum PolicyStage {
       }
       let flow = entry ?? Classifier.classify(w, packet)
       if flow.pointee.action == FlowAction.protect.rawValue {
-        protect(w, packet, flow, &usual, &way)
+        protect(w, packet, flow, &burstPolicy, &way)
       } else if flow.pointee.action != FlowAction.forward.rawValue {
-        applyUnusual(w, packet, flow, isAlive: true, &way)
+        applyGeneral(w, packet, flow, isAlive: true, &way)
       } else {
         let isAlive = decrementTTL(packet)
-        if !isAlive || !way.sends(w, packet, flow) { applyUnusual(w, packet, flow, isAlive: isAlive, &way) }
+        if !isAlive || !way.sends(w, packet, flow) { applyGeneral(w, packet, flow, isAlive: isAlive, &way) }
       }
     }
-    usual.end(w)
+    burstPolicy.end(w)
     way.settle(w)
     w.mark(.policy)
   }
@@ -68,8 +68,8 @@ enum PolicyStage {
   @inline(__always)
   private static func protect(
     _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>,
-    _ usual: inout UsualPolicy,
-    _ way: inout ReadyWay
+    _ burstPolicy: inout BurstPolicy,
+    _ way: inout DirectTransmit
   ) {
     packet.trimOpened()
     guard decrementTTL(packet) else {
@@ -77,16 +77,16 @@ enum PolicyStage {
       return expired(w, packet)
     }
     packet.pointee.policy = flow.pointee.policy
-    usual.add(flow.pointee.policy.unsafelyUnwrapped)
+    burstPolicy.add(flow.pointee.policy.unsafelyUnwrapped)
     crypto_prefetch(flow.pointee.policy)
     w.pointee.outbound.append(packet)
   }
 
   /// What is not protected, and does not leave by a way that is ready. `isAlive`: its hops are not used up.
   @inline(never)
-  private static func applyUnusual(
+  private static func applyGeneral(
     _ w: WorkerPointer, _ packet: PacketPointer, _ flow: UnsafeMutablePointer<gw_flow_entry>, isAlive: Bool,
-    _ way: inout ReadyWay
+    _ way: inout DirectTransmit
   ) {
     way.settle(w)
     packet.trimOpened()
@@ -132,7 +132,7 @@ enum PolicyStage {
 
 /// Whether all of a burst's packets to protect have one policy, the one of the burst before: told here, where it costs
 /// next to nothing, so that nobody has to look through them for it.
-struct UsualPolicy {
+struct BurstPolicy {
   private let policy: UInt
   private let isFirst: Bool
   private var difference: UInt = 0
@@ -140,7 +140,7 @@ struct UsualPolicy {
 
   @inline(__always)
   init(_ w: WorkerPointer) {
-    policy = UInt(bitPattern: w.pointee.usualPolicy)
+    policy = UInt(bitPattern: w.pointee.burstPolicy)
     last = policy
     isFirst = w.pointee.outbound.count == 0
   }
@@ -153,7 +153,7 @@ struct UsualPolicy {
 
   @inline(__always)
   func end(_ w: WorkerPointer) {
-    w.pointee.usualPolicy = UnsafeMutablePointer(bitPattern: last)
-    w.pointee.usualCount = isFirst && difference == 0 ? w.pointee.outbound.count : 0
+    w.pointee.burstPolicy = UnsafeMutablePointer(bitPattern: last)
+    w.pointee.burstPolicyCount = isFirst && difference == 0 ? w.pointee.outbound.count : 0
   }
 }

@@ -11,12 +11,12 @@ import Wire
 /// that after the engine only buffers are handed to their port. Of many SAs the runs are of one packet: that is a way of
 /// its own, for what a run costs beside its packets is half as much again as a packet.
 /// Everything else stays in `outbound` for the stage's general way.
-enum PlainTunnel {
+enum FastTunnel {
   @inline(never)
   static func run(_ w: WorkerPointer) {
     let list = w.pointee.outbound
-    if w.pointee.usualCount == list.count { runAll(w, list) } else { runEach(w, list) }
-    w.pointee.usualCount = 0
+    if w.pointee.burstPolicyCount == list.count { runAll(w, list) } else { runEach(w, list) }
+    w.pointee.burstPolicyCount = 0
   }
 
   /// All have one policy.
@@ -43,7 +43,7 @@ enum PlainTunnel {
   private static func sendAll(_ w: WorkerPointer, _ framed: Framed, port: UInt16) -> Bool {
     guard framed.areSimple, w.pointee.ports[Int(port)].txCount == framed.waiting else { return false }
     let jobs = w.pointee.jobs
-    var (succeeded, bytes): (UInt8, Int) = (1, framed.count &* PlainFrame.added)
+    var (succeeded, bytes): (UInt8, Int) = (1, framed.count &* FastFrame.added)
     var i = 0
     while i < framed.count {
       succeeded &= jobs[i].succeeded
@@ -140,12 +140,12 @@ enum PlainTunnel {
   /// The next hop, if the SA is a plain one that can carry packets now.
   @inline(__always)
   private static func way(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>) -> UnsafePointer<Adjacency>? {
-    let wanted = GW_SA_PLAIN.rawValue | GW_SA_TUNNEL.rawValue
+    let wanted = GW_SA_FAST_PATH.rawValue | GW_SA_TUNNEL.rawValue
     let refused = GW_SA_TFC.rawValue | GW_SA_OUTER_V6.rawValue
     guard sa.pointee.flags & (refused | wanted) == wanted, sa.nextAtomic.pointee.load(ordering: .relaxed) == nil,
       sa.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue == 0,
       // Where numbers run short the general way takes over, which knows how to stop.
-      sa.sequenceAtomic.pointee.load(ordering: .relaxed) < sa.usualLimitAtomic.pointee.load(ordering: .relaxed)
+      sa.sequenceAtomic.pointee.load(ordering: .relaxed) < sa.carefulFromAtomic.pointee.load(ordering: .relaxed)
     else { return nil }
     let adjacency = w.pointee.adjacencies.adjacency(at: w.outerAdjacency(sa))
     guard adjacency.pointee.kind == .forward, adjacency.pointee.state == .reachable else { return nil }
@@ -169,7 +169,7 @@ enum PlainTunnel {
     _ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>,
     _ sa: UnsafeMutablePointer<gw_sa>, _ adjacency: UnsafePointer<Adjacency>, number: UInt64, job: Int
   ) -> Bool {
-    var frame = PlainFrame(w, sa, adjacency)
+    var frame = FastFrame(w, sa, adjacency)
     guard frame.isSimple(packet) else { return false }
     packet.pointee.sa = sa
     w.pointee.sealed.base[job] = packet
@@ -201,7 +201,7 @@ enum PlainTunnel {
     let port = w.pointee.ports + Int(adjacency.pointee.port)
     let waiting = port.pointee.txCount
     let tx = port.pointee.tx + waiting
-    var frame = PlainFrame(w, sa, adjacency)
+    var frame = FastFrame(w, sa, adjacency)
     var (kept, others, bytes) = (0, 0, 0)
     var i = 0
     while i < count {
@@ -238,7 +238,7 @@ enum PlainTunnel {
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>,
     _ adjacency: UnsafePointer<Adjacency>, _ job: UnsafeMutablePointer<CryptoJob>, number: UInt64
   ) -> Bool {
-    var frame = PlainFrame(w, sa, adjacency)
+    var frame = FastFrame(w, sa, adjacency)
     if Int(packet.pointee.length) &+ Int(sa.pointee.overhead) > frame.limit,
       !fits(w, packet, sa, adjacency, limit: frame.limit)
     {
@@ -262,7 +262,7 @@ enum PlainTunnel {
     let (counters, now) = (w.pointee.counters, w.pointee.now)
     counters.add(slot: policy.pointee.slot, packets: number, bytes: total, now: now)
     counters.add(slot: sa.pointee.slot, packets: number, bytes: total, now: now)
-    if sa.pointee.flags & GW_SA_LIMITED.rawValue != 0 { Limits.charge(w, sa, packets: packets, bytes: bytes) }
+    if sa.pointee.flags & GW_SA_LIMITED.rawValue != 0 { ByteLifetimes.charge(w, sa, packets: packets, bytes: bytes) }
   }
 
   private static func fits(
@@ -281,7 +281,7 @@ enum PlainTunnel {
     let packets = w.pointee.sealed.base
     let jobs = w.pointee.jobs
     let port = jobs[0].index
-    guard port != PlainFrame.isTooLarge, jobs[0].succeeded != 0 else { return finishEach(w, count) }
+    guard port != FastFrame.isTooLarge, jobs[0].succeeded != 0 else { return finishEach(w, count) }
     let tx = w.pointee.ports[Int(port)].tx + w.pointee.ports[Int(port)].txCount
     let outcome = jobs[0].outcome
     var (difference, bytes): (UInt32, Int) = (0, 0)
@@ -304,7 +304,7 @@ enum PlainTunnel {
     var i = 0
     while i < count {
       let port = jobs[i].index
-      if port != PlainFrame.isTooLarge, jobs[i].succeeded != 0 {
+      if port != FastFrame.isTooLarge, jobs[i].succeeded != 0 {
         TransmitStage.enqueue(w, packets[i].pointee.mbuf, port: Int(port))
       } else {
         unusual(w, packets[i], failed: jobs[i].succeeded == 0)

@@ -2,7 +2,7 @@ import CLayout
 import IPsec
 
 /// Lifetimes by bytes and packets, on the SA's shared counts: soft reported, hard stops the SA before the next packet.
-enum Limits {
+enum ByteLifetimes {
   @inline(never)
   static func charge(_ w: WorkerPointer, _ sa: UnsafeMutablePointer<gw_sa>, packets: Int, bytes: Int) {
     let usedPackets = sa.usedPacketsAtomic.pointee.wrappingAdd(UInt64(packets), ordering: .relaxed).newValue

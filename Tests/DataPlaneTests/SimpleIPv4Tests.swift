@@ -7,7 +7,7 @@ import Wire
 @testable import DataPlane
 
 /// The usual header's own parser beside the one for all.
-@Suite struct PlainIPv4Tests {
+@Suite struct SimpleIPv4Tests {
   /// An IPv4 packet of `length` bytes that is right, and then in one or two ways perhaps not.
   static func packet(_ generator: inout SeededGenerator, length: Int) -> [UInt8] {
     let number = [6, 17, 50, 1, 51, 4, 108, UInt8.random(in: 0...255, using: &generator)].randomElement(
@@ -55,7 +55,7 @@ import Wire
       records.initializeMemory(as: UInt8.self, repeating: 0xff, count: 256)
       bytes.copyMemory(from: packet, byteCount: packet.count)
       let reason = Self.parsed(bytes, packet.count, general)
-      guard let plain = PlainIPv4(bytes, length: packet.count) else {
+      guard let plain = SimpleIPv4(bytes, length: packet.count) else {
         let isUsual =
           reason == nil && general.pointee.payloadOffset == 20 && !general.pointee.isFragment
           && general.pointee.length >= 28
@@ -63,7 +63,7 @@ import Wire
         continue
       }
       plainOnes += 1
-      plain.record(own, PlainIPv4.header(port: 3, origin: .clear, depth: 0))
+      plain.record(own, SimpleIPv4.header(port: 3, origin: .clear, depth: 0))
       plain.recordKey(own, rest: FlowCache.rest(&general.pointee.key))
       #expect(reason == nil, comment)
       #expect(own.header.word == general.header.word && own.marks == general.marks, comment)
@@ -93,13 +93,13 @@ extension DataPlaneTests {
       for round in 0..<2000 {
         let comment: Comment = "seed \(generator.seed), round \(round)"
         let packets = (0..<Int.random(in: 1...32, using: &generator)).map { _ in
-          PlainIPv4Tests.packet(&generator, length: Int.random(in: 20...120, using: &generator))
+          SimpleIPv4Tests.packet(&generator, length: Int.random(in: 20...120, using: &generator))
         }
         let sorted = gateway.sort(packets)
         var (inbound, policy) = (sorted.inbound[...], sorted.policy[...])
         for packet in packets {
           memory.copyMemory(from: packet, byteCount: packet.count)
-          if PlainIPv4Tests.parsed(memory, packet.count, general, port: 0) != nil { continue }
+          if SimpleIPv4Tests.parsed(memory, packet.count, general, port: 0) != nil { continue }
           let number = general.pointee.ipProtocol
           let isIPsec =
             [4, 41, 50, 51, 108].contains(number) || number == 17 && general.pointee.key.destination_port == 4500

@@ -9,7 +9,7 @@ import Wire
 
 extension DataPlaneTests {
   /// Packets that leave at once, among others that do not.
-  @Suite(.serialized) struct ReadyWayTests {
+  @Suite(.serialized) struct DirectTransmitTests {
     private static let hosts = ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
 
     private static func packet(

@@ -16,7 +16,7 @@ enum EarlyESP {
       packet.pointee.origin == .clear, packet.pointee.depth == 0, !packet.pointee.isFragment,
       w.adjacency(of: packet).pointee.kind == .local
     else { return false }
-    WithoutSA.wait(w, packet, .waitsForSPI, spi, orDrop: .noSA)
+    MissingSA.wait(w, packet, .waitsForSPI, spi, orDrop: .noSA)
     return true
   }
 }

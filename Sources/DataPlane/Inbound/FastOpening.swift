@@ -6,13 +6,13 @@ import Wire
 
 /// The usual packet to open: ESP of a counter-mode AEAD with an IV of 8 bytes and an ICV of 16, no UDP. Neighbours of one
 /// SA are checked and described to the engine in one run, with all of the SA in registers.
-enum PlainOpening {
+enum FastOpening {
   /// ESP header and IV; and the ICV.
   private static var headerLength: Int { 16 }
   private static var icvLength: Int { 16 }
 
   @inline(__always)
-  static func takes(_ sa: InboundSA) -> Bool { sa.record.pointee.flags & GW_SA_PLAIN.rawValue != 0 }
+  static func takes(_ sa: InboundSA) -> Bool { sa.record.pointee.flags & GW_SA_FAST_PATH.rawValue != 0 }
 
   // MARK: One SA
 
@@ -20,8 +20,8 @@ enum PlainOpening {
   /// the SA's and in order at a glance. Returns how many it took: none, if first and last are not of one SA.
   @inline(__always)
   static func prepareFirst(_ w: WorkerPointer, _ list: PacketList) -> Int {
-    guard let esp = PlainESP(list[0]), list[list.count &- 1].pointee.hash == esp.word,
-      let sa = InboundStage.findPlain(w, esp), takes(sa),
+    guard let esp = SimpleESP(list[0]), list[list.count &- 1].pointee.hash == esp.word,
+      let sa = InboundStage.findFast(w, esp), takes(sa),
       sa.record.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue == 0
     else { return 0 }
     return isExtended(sa.record) ? extendedFirst(w, list, sa, esp) : first(w, list, sa, esp, isExtended: false)
@@ -30,12 +30,12 @@ enum PlainOpening {
   /// ESN has a loop of its own: what it keeps beside the rest does not fit into registers.
   @inline(never)
   private static func extendedFirst(
-    _ w: WorkerPointer, _ list: PacketList, _ sa: InboundSA, _ esp: PlainESP
+    _ w: WorkerPointer, _ list: PacketList, _ sa: InboundSA, _ esp: SimpleESP
   ) -> Int { first(w, list, sa, esp, isExtended: true) }
 
   @inline(__always)
   private static func first(
-    _ w: WorkerPointer, _ list: PacketList, _ opener: InboundSA, _ esp: PlainESP, isExtended: Bool
+    _ w: WorkerPointer, _ list: PacketList, _ opener: InboundSA, _ esp: SimpleESP, isExtended: Bool
   ) -> Int {
     let session = opener.session(of: w)
     let sa = opener.record

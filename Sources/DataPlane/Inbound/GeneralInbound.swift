@@ -5,7 +5,7 @@ import IPsec
 import Wire
 
 /// Inbound SAs that are not ESP.
-enum OtherInbound {
+enum GeneralInbound {
   /// True: `job`, number `index` of the burst, is filled. False: the packet went on without, or nowhere.
   @inline(never)
   static func prepare(

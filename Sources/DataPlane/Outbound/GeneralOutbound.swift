@@ -7,7 +7,7 @@ import Routing
 import Wire
 
 /// Outbound SAs that are not a single ESP tunnel: transport mode, AH, IPComp, IP in IP, bundles, TFC padding.
-enum OtherOutbound {
+enum GeneralOutbound {
   /// False: the packet went elsewhere.
   @inline(never)
   static func accepts(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) -> Bool {

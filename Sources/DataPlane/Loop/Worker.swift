@@ -169,8 +169,8 @@ public struct Worker {
 
   /// The policy that the last burst's packets to protect had, and how many packets of `outbound`, all there were, have
   /// it too; 0: not all.
-  var usualPolicy: UnsafeMutablePointer<gw_policy>?
-  var usualCount = 0
+  var burstPolicy: UnsafeMutablePointer<gw_policy>?
+  var burstPolicyCount = 0
 
   /// For protocols other than a single ESP tunnel.
   let scratch: ProtocolScratch
@@ -198,7 +198,7 @@ public struct Worker {
   enum Statistic: Int, CaseIterable {
     case loops, idleLoops, bursts, packets, cycles, busyCycles
     /// Put on the ring; of those run by others; run for others; not put on the ring, for want of room.
-    case offeredBursts, handedBursts, helpedBursts, handoffRingFull
+    case offeredBursts, sharedBursts, helpedBursts, handoffRingFull
     case stages  // and one for each stage
     static var count: Int { Statistic.stages.rawValue + Stage.allCases.count }
   }

@@ -4,7 +4,7 @@ import IPsec
 /// What the decision about a flow may go by: its key, and nothing else of the packet, for what is decided holds for every
 /// packet with that key. Only what left an SA is also looked at for that SA, which the flow cache's entry names.
 ///
-/// Whoever wants to decide by more puts it into the key first, where `IPParser` and `PlainIPv4` make it, or has nothing kept
+/// Whoever wants to decide by more puts it into the key first, where `IPParser` and `SimpleIPv4` make it, or has nothing kept
 /// of the flow (`PolicyExemptions.dependOnMore`).
 struct Flow {
   /// Host byte order, as in the SPD.

@@ -30,14 +30,14 @@ enum UnusableSA {
       OutboundStage.dropCounted(w, packet, sa, .saUnkeyed)
       return ask(w, sa)
     }
-    if packet.pointee.origin == .clear { WithoutSA.restoreTTL(packet) }
+    if packet.pointee.origin == .clear { MissingSA.restoreTTL(packet) }
     wait(w, packet, sa, .waitsForKeys)
   }
 
   private static func wait(
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ kind: PacketNote.Kind
   ) {
-    WithoutSA.wait(w, packet, kind, sa.pointee.serial, orDrop: .saUnkeyed)
+    MissingSA.wait(w, packet, kind, sa.pointee.serial, orDrop: .saUnkeyed)
     // After the packet is in the ring: when the schedule is made, the host thread looks there.
     ask(w, sa)
   }
