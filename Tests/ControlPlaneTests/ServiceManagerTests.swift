@@ -8,7 +8,7 @@ import Testing
   /// The socket of a systemd that listens.
   private final class Manager {
     let path = NSTemporaryDirectory() + "gw-notify-\(UUID().uuidString.prefix(8))"
-    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) + 1, 0)  // SOCK_DGRAM, which Glibc's module lacks
+    let descriptor = socket(AF_UNIX, 2, 0)  // SOCK_DGRAM
 
     init() {
       var address = sockaddr_un()
