@@ -104,7 +104,9 @@ let package = Package(
 
     // Random numbers of tests, from a printed seed.
     .target(name: "SeededRandom", path: "Tests/SeededRandom"),
-    .testTarget(name: "MachineTests", dependencies: ["Machine"]),
+    // A root folder of another machine.
+    .target(name: "MachineTesting", dependencies: ["Machine"], path: "Tests/MachineTesting"),
+    .testTarget(name: "MachineTests", dependencies: ["Machine", "MachineTesting"]),
     .testTarget(name: "WireTests", dependencies: ["SeededRandom", "Wire"]),
     .testTarget(name: "EnginesTests", dependencies: ["SeededRandom", "Engines"]),
     .testTarget(name: "IPsecTests", dependencies: ["SeededRandom", "IPsec"]),
@@ -131,6 +133,8 @@ let package = Package(
       name: "gwctlTests",
       dependencies: [
         "gwctl", "gwd", "ControlAPI", "ControlPlane", "ControlAPITesting", "ConfigurationFiles", "IKEControl",
+        "Machine",
+        "MachineTesting",
       ],
       swiftSettings: dpdk),
   ],
@@ -140,7 +144,7 @@ let package = Package(
 // GW_FUZZ=<libclang_rt.fuzzer_no_main> (Tests/Fuzz/run sets it): the fuzz program instead of the tests, and every module of
 // ours instrumented for it.
 if let fuzzer = Context.environment["GW_FUZZ"], !fuzzer.isEmpty {
-  package.targets.removeAll { $0.type == .test || $0.name == "ControlAPITesting" }
+  package.targets.removeAll { $0.type == .test || ["ControlAPITesting", "MachineTesting"].contains($0.name) }
   for target in package.targets {
     target.swiftSettings =
       (target.swiftSettings ?? []) + [

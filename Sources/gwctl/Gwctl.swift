@@ -15,7 +15,7 @@ struct Gwctl: ParsableCommand {
     version: ProductVersion.current,
     subcommands: [
       Show.self, Status.self, Load.self, Delete.self, Check.self, Flush.self, Reload.self, Monitor.self,
-      IKECommand.self,
+      IKECommand.self, Doctor.self, Setup.self,
     ])
 
   @OptionGroup var global: GlobalOptions

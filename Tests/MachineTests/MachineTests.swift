@@ -1,35 +1,7 @@
-import Foundation
+import MachineTesting
 import Testing
 
 @testable import Machine
-
-/// A folder that stands for a machine's root.
-final class FakeRoot {
-  let path = NSTemporaryDirectory() + "gw-machine-\(UUID().uuidString)"
-  var files: MachineFiles { MachineFiles(root: path) }
-
-  init(_ texts: [String: String] = [:], links: [String: String] = [:]) throws {
-    for (name, text) in texts { try write(name, text) }
-    for (name, target) in links { try link(name, target) }
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: path) }
-
-  func write(_ name: String, _ text: String) throws {
-    try folder(of: name)
-    try text.write(toFile: path + name, atomically: false, encoding: .utf8)
-  }
-
-  func link(_ name: String, _ target: String) throws {
-    try folder(of: name)
-    try FileManager.default.createSymbolicLink(atPath: path + name, withDestinationPath: target)
-  }
-
-  private func folder(of name: String) throws {
-    let folder = (path + name as NSString).deletingLastPathComponent
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-  }
-}
 
 @Suite struct MachineTests {
   static let device = "/sys/bus/pci/devices/0000:03:00.0"
