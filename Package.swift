@@ -89,7 +89,7 @@ let package = Package(
     .executableTarget(
       name: "gwctl",
       dependencies: [
-        "CWipe", "CLinux", "Machine", "ControlAPI", "ConfigurationFiles", "IKEControl",
+        "CWipe", "CLinux", "Machine", "KeyManagement", "ControlAPI", "ConfigurationFiles", "IKEControl",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 

@@ -34,16 +34,22 @@ public final class EventBroadcaster: Sendable {
   /// - Parameter depth: events that wait for one reader.
   public init(depth: Int = 4096) { self.depth = depth }
 
-  public func publish(_ event: DatabaseEvent, origin: UInt64 = 0) {
-    publish(.database(DatabaseChange(event)), origin: origin)
+  /// - Parameter process: asked for only if somebody reads.
+  public func publish(
+    _ event: DatabaseEvent, origin: UInt64 = 0, process: @autoclosure () -> Int32? = nil
+  ) {
+    publish(.database(DatabaseChange(event)), origin: origin, process: process())
   }
 
-  public func publish(_ body: GatewayEvent.Body, origin: UInt64 = 0) {
+  public func publish(
+    _ body: GatewayEvent.Body, origin: UInt64 = 0, process: @autoclosure () -> Int32? = nil
+  ) {
     let now = Date().timeIntervalSince1970
     state.withLock { state in
       state.sequence += 1
       guard !state.readers.isEmpty else { return }
-      let event = GatewayEvent(sequence: state.sequence, atSeconds: now, origin: origin, body: body)
+      let event = GatewayEvent(
+        sequence: state.sequence, atSeconds: now, origin: origin, process: process(), body: body)
       for reader in state.readers.keys { state.readers[reader]!.send(event) }
     }
   }

@@ -9,6 +9,8 @@ public protocol GatewayControl: Sendable {
   func securityAssociations() async throws(ControlError) -> [SARecord]
   /// In the order in which they were added.
   func policies() async throws(ControlError) -> [PolicyRecord]
+  /// Each as it stands when it is looked at: many are looked at in several turns of the control thread.
+  func tunnels(_ query: TunnelQuery) async throws(ControlError) -> [TunnelStatus]
   func ports() async throws(ControlError) -> [PortStatus]
   func workers() async throws(ControlError) -> [WorkerStatus]
   /// Every reason there is, those at 0 too.

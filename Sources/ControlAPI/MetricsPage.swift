@@ -5,14 +5,19 @@ public struct MetricsPage {
 
   public private(set) var text = ""
 
-  public init(status: GatewayStatus, ports: [PortStatus], workers: [WorkerStatus], drops: [DropCount]) {
+  public init(
+    status: GatewayStatus, ports: [PortStatus], workers: [WorkerStatus], drops: [DropCount],
+    tunnels: [TunnelStatus] = []
+  ) {
     describe(status)
     describe(ports)
     describe(workers)
     describe(drops)
+    describe(status.tunnels, shown: tunnels)
+    describe(tunnels)
   }
 
-  private enum Kind: String { case counter, gauge }
+  private enum Kind: String { case counter, gauge, histogram }
   private typealias Labels = KeyValuePairs<String, String>
 
   private mutating func describe(_ status: GatewayStatus) {
@@ -35,6 +40,12 @@ public struct MetricsPage {
     family(
       "gw_mempool_available_buffers", .gauge, "Packet buffers of a mempool that are free.",
       status.mempools.map { (["mempool": $0.name], Double($0.availableBuffers)) })
+    family("gw_sas_limit", .gauge, "Security associations at most.", [([:], Double(status.limits.sas))])
+    family("gw_flows_limit", .gauge, "Policies at most.", [([:], Double(status.limits.flows))])
+    family(
+      "gw_acquires_waiting", .gauge, "Questions to key daemons that wait for an answer.",
+      [([:], Double(status.limits.acquiresWaiting))])
+    family("gw_acquires_limit", .gauge, "Such questions at most.", [([:], Double(status.limits.acquires))])
     describe(status.keySockets)
     guard let reload = status.lastReload else { return }
     family(
@@ -102,6 +113,81 @@ public struct MetricsPage {
     family(
       "gw_worker_cycles_per_packet", .gauge, "Busy TSC cycles per received packet over the last interval.",
       workers.map { (labels($0), $0.cyclesPerPacket) })
+    describeRounds(workers)
+  }
+
+  private mutating func describeRounds(_ workers: [WorkerStatus]) {
+    let name = "gw_worker_round_seconds"
+    let known = workers.compactMap { worker in worker.rounds.map { (worker: worker, rounds: $0) } }
+    guard !known.isEmpty else { return }
+    text += "# HELP \(name) How long rounds with a full burst took.\n# TYPE \(name) \(Kind.histogram.rawValue)\n"
+    for (worker, rounds) in known {
+      let labels = "worker=\"\(worker.id)\",core=\"\(worker.core)\""
+      for (bound, count) in zip(RoundHistogram.bounds, rounds.counts) {
+        text += "\(name)_bucket{\(labels),le=\"\(Self.text(bound))\"} \(count)\n"
+      }
+      text += "\(name)_bucket{\(labels),le=\"+Inf\"} \(rounds.count)\n"
+      text += "\(name)_sum{\(labels)} \(rounds.sumSeconds)\n\(name)_count{\(labels)} \(rounds.count)\n"
+    }
+  }
+
+  private mutating func describe(_ counts: TunnelCounts, shown: [TunnelStatus]) {
+    family(
+      "gw_tunnels", .gauge, "Tunnels by state.",
+      TunnelStatus.State.allCases.map { (["state": $0.rawValue], Double(counts[$0])) })
+    family(
+      "gw_tunnels_without_metrics", .gauge, "Tunnels beyond the setting metrics: {tunnels: ...}.",
+      [([:], Double(max(0, counts.all - shown.count)))])
+  }
+
+  private mutating func describe(_ tunnels: [TunnelStatus]) {
+    let named = tunnels.map { (labels: TunnelLabels($0), tunnel: $0) }
+    func gauges(_ name: String, _ help: String, _ value: (TunnelStatus) -> Double) {
+      family(name, .gauge, help, named.map { ($0.labels.plain, value($0.tunnel)) })
+    }
+    func counters(_ name: String, _ help: String, _ value: (TunnelStatus) -> UInt64) {
+      integers(name, help, named.map { ($0.labels.plain, value($0.tunnel)) })
+    }
+    gauges("gw_tunnel_configured", "1 while a rule, a flow or the key daemon asks for it.") { $0.isConfigured ? 1 : 0 }
+    gauges("gw_tunnel_up", "1 while packets leave through an SA.") { $0.state == .up || $0.state == .static ? 1 : 0 }
+    gauges("gw_tunnel_state_changed_timestamp_seconds", "Since when it is up, or is not.") { $0.since }
+    counters("gw_tunnel_received_bytes_total", "Bytes of packets that came through it, without protection.") {
+      $0.received.bytes
+    }
+    counters("gw_tunnel_received_packets_total", "Packets that came through it.") { $0.received.packets }
+    counters("gw_tunnel_sent_bytes_total", "Bytes of packets that left through it, without protection.") {
+      $0.sent.bytes
+    }
+    counters("gw_tunnel_sent_packets_total", "Packets that left through it.") { $0.sent.packets }
+    counters("gw_tunnel_rekeys_total", "Times that the SA that packets leave through was replaced.") { $0.rekeys }
+    counters("gw_tunnel_ups_total", "Times that it came up.") { $0.comings }
+    integers(
+      "gw_tunnel_dropped_packets_total", "Packets dropped that are known to be the tunnel's, by reason.",
+      named.flatMap { named in
+        TunnelStatus.dropReasons.map { (named.labels.with("reason", $0), named.tunnel.drops[$0] ?? 0) }
+      })
+    family(
+      "gw_tunnel_sa_created_timestamp_seconds", .gauge, "When the newest SA of a direction was made.",
+      named.flatMap { named in
+        [("in", true), ("out", false)].compactMap { word, isInbound in
+          let made = named.tunnel.associations?.filter { $0.isInbound == isInbound }.map(\.created).max()
+          return made.map { (named.labels.with("direction", word), $0) }
+        }
+      })
+    gauges("gw_tunnel_sequence_used_ratio", "The largest share of its sequence numbers that an outbound SA has used.") {
+      $0.associations?.filter { !$0.isInbound }.map(\.sequenceUse).max() ?? 0
+    }
+  }
+
+  private struct TunnelLabels {
+    let name: String
+    let peer: String
+    init(_ tunnel: TunnelStatus) {
+      name = tunnel.name
+      peer = tunnel.peer.map { "\($0)" } ?? ""
+    }
+    var plain: Labels { ["tunnel": name, "peer": peer] }
+    func with(_ key: String, _ value: String) -> Labels { ["tunnel": name, "peer": peer, key: value] }
   }
 
   private mutating func describe(_ drops: [DropCount]) {

@@ -14,7 +14,7 @@ struct Gwctl: ParsableCommand {
       """,
     version: ProductVersion.current,
     subcommands: [
-      Show.self, Status.self, Load.self, Delete.self, Check.self, Flush.self, Reload.self, Monitor.self,
+      Show.self, Status.self, Top.self, Load.self, Delete.self, Check.self, Flush.self, Reload.self, Monitor.self,
       IKECommand.self, Doctor.self, Setup.self,
     ])
 

@@ -2,7 +2,7 @@ import ArgumentParser
 import CLinux
 import Glibc
 
-/// `gwctl`, or OpenBSD's `ipsecctl` where it is called by that name.
+/// `gwctl`, or OpenBSD's `ipsecctl` or `route` where it is called by that name.
 enum Program {
   static func main() -> Never {
     // It reads rules with keys. Whoever calls it may not be able to have memory locked: then it is not.
@@ -13,6 +13,10 @@ enum Program {
       let status = Ipsecctl(name: name, socketPath: GlobalOptions.defaultSocketPath, terminal: .standard)
         .run(Array(arguments.dropFirst()))
       exit(status)
+    }
+    if name == "route" {
+      let path = GlobalOptions.defaultSocketPath
+      exit(RouteProgram.run(Array(arguments.dropFirst()), socketPath: path, terminal: .standard))
     }
     do {
       var command = try Gwctl.parseAsRoot()

@@ -13,6 +13,8 @@ public final class FakeGateway: GatewayControl {
       DropCount(reason: "bad_icv", stage: "inbound", packets: 3, explanation: "The ICV did not verify."),
       DropCount(reason: "no_route", stage: "forward", packets: 0),
     ]
+    public var tunnels = [Samples.tunnel]
+    public var tunnelQueries: [TunnelQuery] = []
     public var loads: [RuleTransaction] = []
     public var checks: [RuleTransaction] = []
     public var flushes: [FlushRequest.Target] = []
@@ -67,6 +69,12 @@ public final class FakeGateway: GatewayControl {
 
   public func securityAssociations() async throws(ControlError) -> [SARecord] { try answer { $0.sas } }
   public func policies() async throws(ControlError) -> [PolicyRecord] { try answer { $0.policies } }
+  public func tunnels(_ query: TunnelQuery) async throws(ControlError) -> [TunnelStatus] {
+    try answer {
+      $0.tunnelQueries.append(query)
+      return $0.tunnels.filter { query.name == nil || $0.name == query.name }
+    }
+  }
   public func drops() async throws(ControlError) -> [DropCount] { try answer { $0.drops } }
 
   public func ports() async throws(ControlError) -> [PortStatus] {

@@ -91,4 +91,24 @@ public enum Samples {
     record.usage = usage
     return record
   }
+
+  /// Everything set.
+  public static var tunnel: TunnelStatus {
+    var tunnel = TunnelStatus(
+      name: "from-192.168.60.0/24-to-172.20.1.0/24", origin: .rule, state: .up, since: 1_700_000_000)
+    tunnel.peer = IPAddress("198.51.100.2")
+    tunnel.selectors = [selector]
+    tunnel.comings = 2
+    tunnel.rekeys = 3
+    tunnel.lastRekey = 1_700_000_600
+    tunnel.received = .init(packets: 10, bytes: 1000)
+    tunnel.sent = .init(packets: 20, bytes: 3_000_000)
+    tunnel.rates.second = .init(
+      inPacketsPerSecond: 1, inBitsPerSecond: 800, outPacketsPerSecond: 2, outBitsPerSecond: 9_400_000)
+    tunnel.rates.tenSeconds = tunnel.rates.second
+    tunnel.drops = ["replay": 4]
+    tunnel.associations = [TunnelStatus.Association(record)]
+    tunnel.history = [0, 1000, 9_400_800]
+    return tunnel
+  }
 }

@@ -35,6 +35,10 @@ import Testing
     #expect(notes.complaints.isEmpty)
     notes.take(
       Self.event("log", ["ikesa-name": rule.peerName, "msg": "received NO_PROPOSAL_CHOSEN notify error"]), now: start)
+    // What follows says less.
+    notes.take(
+      Self.event("log", ["ikesa-name": rule.peerName, "msg": "failed to establish CHILD_SA, keeping IKE_SA"]),
+      now: start + 1)
     var status = IKEConnectionStatus(rule, .loaded)
     let now = ContinuousClock.now
     notes.due[name] = now + .seconds(12)
@@ -50,44 +54,23 @@ import Testing
 
   @Test func remarks() throws {
     let rule = try Rules.parse(Rules.example)[0]
-    var status = KeyDaemonStatus(daemon: .charon, socketPath: "/nonexistent")
     func remark(
-      _ state: IKEConnectionStatus.State, _ sas: [IKEReport.IKESA], _ change: (inout IKEConnectionStatus) -> Void
-    )
-      -> String
-    {
-      var connection = IKEConnectionStatus(rule, .loaded)
+      _ state: IKEConnectionStatus.State, _ change: (inout IKEConnectionStatus) -> Void
+    ) -> String {
+      var connection = IKEConnectionStatus(rule, state)
       change(&connection)
-      status.connections = [connection]
-      status.setTunnels(sas, now: Date(timeIntervalSince1970: 2000))
-      #expect(status.connections[0].state == state)
-      return status.connections[0].remark(now: 2000)
+      return connection.remark(now: 2000)
     }
-    var sa = IKEReport.IKESA(name: rule.peerName, id: "1", state: "ESTABLISHED")
-    sa.children = [IKEReport.ChildSA(name: rule.name, id: "2", state: "INSTALLED")]
-    sa.children[0].installedSeconds = 303
-    #expect(remark(.up, [sa]) { $0.nextTrySeconds = 7 } == "for 5 min 3 s")
-    // Since before its SA was replaced.
-    #expect(remark(.up, [sa]) { $0.upSince = 1000 } == "for 16 min 40 s")
-    let other = IKEReport.IKESA(name: "peer-192.0.2.9", id: "1", state: "CONNECTING")
-    #expect(remark(.down, [other]) { $0.nextTrySeconds = 7 } == "asked for in 7 s")
-    let connecting = IKEReport.IKESA(name: rule.peerName, id: "1", state: "CONNECTING")
-    #expect(remark(.down, [connecting]) { _ in } == "the peer has not answered yet")
+    #expect(remark(.up) { $0.upSince = 1000 } == "for 16 min 40 s")
+    #expect(remark(.down) { $0.nextTrySeconds = 7 } == "asked for in 7 s")
+    #expect(remark(.connecting) { $0.nextTrySeconds = 7 } == "the peer has not answered yet")
     #expect(
-      remark(.down, []) {
+      remark(.down) {
         $0.reason = "received AUTHENTICATION_FAILED notify error"
         $0.nextTrySeconds = 0
       } == "received AUTHENTICATION_FAILED notify error; asked for now")
-    #expect(remark(.down, []) { $0.mode = "passive" } == "waits for the peer, or gwctl ike connect")
-    #expect(remark(.down, []) { $0.held = true } == "torn down; gwctl ike connect brings it back")
-    // iked has one child for rules that are alike, by the peer's address.
-    status.daemon = .iked
-    var child = IKEReport.ChildSA(name: "from-10.9.0.0/16-to-10.8.0.0/16", id: "2", state: "INSTALLED")
-    child.localSelectors = ["10.9.0.0/16", "192.168.60.0/24"]
-    child.remoteSelectors = ["10.8.0.0/16", "172.20.1.0/24"]
-    var iked = IKEReport.IKESA(name: "peer-1.2.3.4", id: "1", state: "ESTABLISHED")
-    iked.children = [child]
-    #expect(remark(.up, [iked]) { _ in } == "")
+    #expect(remark(.down) { $0.mode = "passive" } == "waits for the peer, or gwctl ike connect")
+    #expect(remark(.down) { $0.held = true } == "torn down; gwctl ike connect brings it back")
   }
 
   /// The whole way, with a charon that has no such SA, and then one that has.
@@ -108,16 +91,45 @@ import Testing
         "log", VICISection(["ikesa-name": rule.peerName, "msg": "giving up after 5 retransmits"])
       ).framed().bytes)
     for _ in 0..<3000 where agent.status.connections[0].reason == nil { try await Task.sleep(for: .milliseconds(10)) }
-    var status = agent.status
-    status.askForTunnels()
-    #expect(status.connections[0].state == .down)
-    #expect(status.connections[0].remark().hasPrefix("giving up after 5 retransmits; asked for "))
-    #expect(try #require(status.connections[0].nextTrySeconds) <= 33)
-    charon.stop()
-    var gone = agent.status
-    gone.connections = [IKEConnectionStatus(rule, .loaded)]
-    gone.askForTunnels()
-    #expect(gone.connections[0].state == .loaded)
+    var status = agent.status.connections[0]
+    status.state = .down
+    #expect(status.remark().hasPrefix("giving up after 5 retransmits; asked for "))
+    #expect(try #require(status.nextTrySeconds) <= 33)
+    let news = try #require(agent.takeNews())
+    #expect(news.complaints == [rule.peerName: "giving up after 5 retransmits"] && news.hasStates)
+    #expect(agent.takeNews() == nil)
     agent.stop()
+  }
+
+  /// Connections that are none of the gateway's are told of by what charon calls them.
+  @Test func othersAreHeardOf() async throws {
+    var child = VICISection(["name": "net", "reqid": "7", "protocol": "ESP"])
+    child.set("state", "INSTALLED")
+    var children = VICISection()
+    children.set("net-1", section: child)
+    var sa = VICISection(["remote-host": "198.51.100.2", "local-id": "gw1.example", "remote-id": "gw2.example"])
+    sa.set("child-sas", section: children)
+    var listed = VICISection()
+    listed.set("branch", section: sa)
+    let answer = listed
+    let charon = try FakeCharon(answer: { command, _ in
+      guard command == "list-sas" else { return [.response(VICISection(["success": "yes"]))] }
+      return [.event("list-sa", answer), .response(VICISection())]
+    })
+    var daemon = KeyDaemon()
+    (daemon.vici, daemon.credentials) = (charon.path, "/nonexistent")
+    let agent = IKEAgent(.init(daemon: daemon, runDirectory: "/nonexistent")) { _, _ in }
+    try agent.start()
+    agent.watch(true)
+    var news: TunnelNews?
+    for _ in 0..<3000 where news == nil {
+      news = agent.takeNews()
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    let heard = try #require(news?.children[7])
+    #expect(heard.connection == "branch" && heard.name == "net" && heard.saProtocol == .esp)
+    #expect("\(try #require(heard.peer))" == "198.51.100.2" && heard.remoteIdentity == "gw2.example")
+    agent.stop()
+    charon.stop()
   }
 }

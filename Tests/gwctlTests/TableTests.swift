@@ -100,6 +100,7 @@ import Wire
         SAs            1
         flows          1
         key schedules  1 of at most 65,536
+        tunnels        none
         ports          1
         workers        2
         hugepages      yes

@@ -6,6 +6,8 @@ import Wire
 public struct MonitorPrinter: Sendable {
   /// The sequence number of the next message that has none of its own.
   public private(set) var sequence: UInt32 = 1
+  /// Of the message that was printed last.
+  public private(set) var lastSequence: UInt32 = 0
 
   public init() {}
 
@@ -45,7 +47,7 @@ public struct MonitorPrinter: Sendable {
     }
   }
 
-  /// What `-v` adds after a message: its bytes, eight to a line.
+  /// What `-v -v` adds after a message: its bytes, eight to a line.
   public static func raw(_ bytes: some Collection<UInt8>) -> String {
     var text = "RAW PFKEYV2 MESSAGE:\n"
     for (index, byte) in bytes.enumerated() {
@@ -68,6 +70,7 @@ public struct MonitorPrinter: Sendable {
       number = self.sequence
       self.sequence &+= 1
     }
+    lastSequence = number
     var text = "sadb_\(message.rawValue): satype \(saType) vers 2 len \(2 + list.words) seq \(number) pid \(pid)\n"
     if let error { text += "\terrno \(error.0): \(error.1)\n" }
     return text + list.text

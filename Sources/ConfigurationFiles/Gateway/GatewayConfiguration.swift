@@ -106,6 +106,8 @@ public struct GatewayConfiguration: Sendable, Equatable {
   /// Dummy packets a second by every outbound ESP tunnel SA (RFC 4303 2.6).
   public var dummyPackets = 0
   public var metrics: Metrics?
+  /// Tunnels that have metrics of their own, the oldest first; of the others only the number is told.
+  public var metricsTunnels = 1000
   /// Packets in the replay window of SAs with static keys: 0, or 32...65536. A peer that begins again at 1 when it is
   /// started again, as OpenBSD does, wants 0; a gateway of this kind does not.
   public var manualReplayWindow = 64

@@ -89,8 +89,9 @@ extension GatewayConfiguration {
     }
     if let cursor = values["limits"] { limits = try Limits(cursor) }
     if let cursor = values["metrics"] {
-      let fields = try cursor.mapping(["listen"])
-      metrics = try Metrics(cursor.require("listen", in: fields, "an address and port, as in \"127.0.0.1:9100\""))
+      let fields = try cursor.mapping(["listen", "tunnels"])
+      if let field = fields["listen"] { metrics = try Metrics(field) }
+      if let field = fields["tunnels"] { metricsTunnels = try field.int(0...1_000_000) }
     }
   }
 

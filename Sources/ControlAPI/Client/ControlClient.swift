@@ -19,6 +19,9 @@ public struct ControlClient: Sendable {
     try list("/v1/sa" + (keys ? "?keys=1" : ""))
   }
   public func policies() throws(ControlClientError) -> [PolicyRecord] { try list("/v1/flow") }
+  public func tunnels(_ query: TunnelQuery = TunnelQuery()) throws(ControlClientError) -> [TunnelStatus] {
+    try list(query.path)
+  }
   public func ports() throws(ControlClientError) -> [PortStatus] { try get("/v1/ports") }
   public func workers() throws(ControlClientError) -> [WorkerStatus] { try get("/v1/workers") }
   public func drops() throws(ControlClientError) -> [DropCount] { try get("/v1/drops") }

@@ -27,12 +27,31 @@ public struct GatewayStatus: Codable, Sendable, Hashable {
     }
   }
 
+  /// What there may be at most, and the questions to key daemons that wait for an answer.
+  public struct Limits: Codable, Sendable, Hashable {
+    public var sas = 0
+    public var flows = 0
+    public var acquires = 0
+    public var acquiresWaiting = 0
+    /// Tunnels that have metrics of their own.
+    public var tunnelsInMetrics = 1000
+    public init() {}
+
+    enum CodingKeys: String, CodingKey {
+      case sas, flows, acquires
+      case acquiresWaiting = "acquires_waiting"
+      case tunnelsInMetrics = "tunnels_in_metrics"
+    }
+  }
+
   public var version: String
   public var processID: Int32 = 0
   public var uptimeSeconds: Double = 0
   public var state: State = .starting
   public var saCount: Int = 0
   public var flowCount: Int = 0
+  public var tunnels = TunnelCounts()
+  public var limits = Limits()
   /// SAs that carry nothing until numbers are reserved for them in `state-dir`.
   public var heldSACount: Int = 0
   /// What has to be in `state-dir` is there.
@@ -55,7 +74,7 @@ public struct GatewayStatus: Codable, Sendable, Hashable {
   public init(version: String) { self.version = version }
 
   enum CodingKeys: String, CodingKey {
-    case version, state, hugepages, mempools, warnings
+    case version, state, hugepages, mempools, warnings, tunnels, limits
     case processID = "process_id"
     case keySockets = "key_sockets"
     case uptimeSeconds = "uptime_seconds"

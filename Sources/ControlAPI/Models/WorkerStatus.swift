@@ -31,6 +31,8 @@ public struct WorkerStatus: Codable, Sendable, Hashable {
   public var idleShare: Double = 0
   /// Where stages are timed: cycles per packet, by the stage's name.
   public var stageCyclesPerPacket: [String: Double]?
+  /// How long rounds with a full burst took.
+  public var rounds: RoundHistogram?
   /// `wan/0`: the queues it polls.
   public var queues: [String] = []
   /// What the operator should know: a port on a far NUMA socket …
@@ -50,7 +52,7 @@ public struct WorkerStatus: Codable, Sendable, Hashable {
   }
 
   enum CodingKeys: String, CodingKey {
-    case id, lcore, core, socket, bursts, loops, queues, warnings
+    case id, lcore, core, socket, bursts, loops, queues, warnings, rounds
     case offeredBursts = "offered_bursts"
     case sharedBursts = "shared_bursts"
     case handoffRingFull = "handoff_ring_full"
@@ -64,5 +66,35 @@ public struct WorkerStatus: Codable, Sendable, Hashable {
     case cyclesPerPacket = "cycles_per_packet"
     case idleShare = "idle_share"
     case stageCyclesPerPacket = "stage_cycles_per_packet"
+  }
+}
+
+/// Times in buckets, as Prometheus has them.
+public struct RoundHistogram: Codable, Sendable, Hashable {
+  /// Seconds that each bucket goes up to.
+  public static let bounds: [Double] = [
+    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 0.1, 1,
+  ]
+  /// Of all times up to each bound.
+  public var counts: [UInt64]
+  public var count: UInt64
+  /// To 3 %.
+  public var sumSeconds: Double
+
+  public init(_ times: [(cycles: UInt64, count: UInt64)], cyclesPerSecond: Double) {
+    counts = Array(repeating: 0, count: Self.bounds.count)
+    count = 0
+    sumSeconds = 0
+    for time in times {
+      let seconds = Double(time.cycles) / max(1, cyclesPerSecond)
+      count += time.count
+      sumSeconds += seconds * Double(time.count)
+      for index in Self.bounds.indices where seconds <= Self.bounds[index] { counts[index] += time.count }
+    }
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case counts, count
+    case sumSeconds = "sum_seconds"
   }
 }

@@ -18,6 +18,7 @@ struct APIRoutes: Sendable {
       ("GET", "/v1/status", { _ in try json(await gateway.status()) }),
       ("GET", "/v1/sa", sas),
       ("GET", "/v1/flow", { _ in list(try await gateway.policies()) }),
+      ("GET", "/v1/tunnels", { request in list(try await gateway.tunnels(try TunnelQuery(request.values))) }),
       ("GET", "/v1/ports", { _ in try json(await gateway.ports()) }),
       ("GET", "/v1/workers", { _ in try json(await gateway.workers()) }),
       ("GET", "/v1/drops", { _ in try json(await gateway.drops()) }),
@@ -53,9 +54,13 @@ struct APIRoutes: Sendable {
   }
 
   private func metrics(_ request: HTTPRequest) async throws -> HTTPResponse {
+    let status = try await gateway.status()
+    var query = TunnelQuery()
+    query.order = .made
+    query.limit = status.limits.tunnelsInMetrics
     let page = MetricsPage(
-      status: try await gateway.status(), ports: try await gateway.ports(), workers: try await gateway.workers(),
-      drops: try await gateway.drops())
+      status: status, ports: try await gateway.ports(), workers: try await gateway.workers(),
+      drops: try await gateway.drops(), tunnels: query.limit == 0 ? [] : try await gateway.tunnels(query))
     return HTTPResponse(
       status: 200, fields: [("content-type", MetricsPage.contentType)], body: .whole(Array(page.text.utf8)))
   }

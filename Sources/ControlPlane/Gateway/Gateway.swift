@@ -39,6 +39,12 @@ public final class Gateway: @unchecked Sendable {
   var keySockets: KeySockets?
   /// Gives the key daemon the `ike` rules, on a thread of its own.
   let ike: IKEAgent
+  let tunnels: TunnelTable
+  /// Said of tunnels in this second.
+  var tunnelLines = 0
+  /// What of the rules' states the tunnels have not been told.
+  var ruleStates: ArraySlice<IKEConnectionStatus> = []
+  var watchesDaemon = false
   var ikeCapture: IKECapture?
   /// Ends what threads beside the control thread wait for, when the gateway stops.
   let interrupt = Interrupt()
@@ -107,6 +113,7 @@ public final class Gateway: @unchecked Sendable {
     database.permits = Self.permits(configuration)
     database.keepNumbers(in: journal, secret: journal.secret, records: journal.records)
     policyJournal = PolicyJournal(path: paths.policyFile)
+    tunnels = TunnelTable(database)
     do {
       dataPlane = try DataPlane(
         Self.dataPlaneConfiguration(configuration, limits), eal: eal, quiescence: quiescence,
@@ -179,6 +186,7 @@ public final class Gateway: @unchecked Sendable {
     database.onEncapsulationPorts = { [unowned self] _ in publishLocalPorts() }
     database.onWeak = { [unowned self] in logger.warning("\($0): \($1); allow-weak permits it") }
     database.onLarval = { [unowned self] in noteLarval($0, isThere: $1) }
+    startTunnels()
     try setUpPorts()
     try loadRules()
     try restorePolicies()
@@ -187,6 +195,7 @@ public final class Gateway: @unchecked Sendable {
     keySockets = try KeySockets(
       paths: paths, database: database, loop: loop, configuration: configuration, logger: logger
     ) { [unowned self] in nameIKESocket($0, takesESP: $1) }
+    keySockets?.onFlush = { [unowned self] in doing("its key daemon left", $0) }
     try dataPlane.start()
     try attachHostPorts()
     // The daemon speaks through the TAPs.
@@ -235,6 +244,7 @@ public final class Gateway: @unchecked Sendable {
     loop.every(.milliseconds(5)) { [unowned self] in
       dataPlane.drainEvents { self.handle($0) }
       settleLocalPorts()
+      tunnels.work()
       quiescence.reclaim()
     }
     loop.every(.milliseconds(250)) { [unowned self] in everyQuarterSecond() }

@@ -56,8 +56,9 @@ extension Gateway {
 
   /// From the database, after the change stands.
   func handle(_ event: DatabaseEvent, origin: UInt64) {
-    events.publish(event, origin: origin)
+    events.publish(event, origin: origin, process: keySockets?.process(ofOrigin: origin))
     policyJournal.note(event)
+    tunnels.handle(event, origin: origin)
     switch event {
     case .saExpired(let record, let hard):
       logger.info("\(record.parameters.identifier): \(hard ? "hard" : "soft") lifetime reached")
@@ -77,6 +78,7 @@ extension Gateway {
     policyJournal.write()
     tellOfState()
     refreshLocalPorts()
+    hearOfTunnels()
     dataPlane.host.hasKeyDaemon.store(keySockets?.daemons.isEmpty == false, ordering: .relaxed)
   }
 
@@ -87,6 +89,7 @@ extension Gateway {
     sampleWorkers()
     sendDummies()
     findLostEvents()
+    endTunnelSecond()
     tellServiceManager()
   }
 

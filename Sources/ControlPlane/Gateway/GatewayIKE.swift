@@ -15,9 +15,14 @@ extension Gateway {
 
   func orderIKE(_ transaction: RuleTransaction, _ report: inout LoadReport) {
     switch transaction.mode {
-    case .replace: ike.replace(transaction.ike)
-    case .add: ike.add(transaction.ike)
+    case .replace:
+      ike.replace(transaction.ike)
+      tunnels.replace(transaction.ike)
+    case .add:
+      ike.add(transaction.ike)
+      tunnels.add(transaction.ike)
     case .delete:
+      tunnels.remove(transaction.ike)
       let missing = Set(ike.remove(transaction.ike))
       report.ike = transaction.ike.filter { missing.contains($0.name) }.map {
         IKEConnectionStatus($0, .failed, reason: "no such ike rule is loaded")
@@ -28,6 +33,8 @@ extension Gateway {
   var keyDaemonStatus: KeyDaemonStatus {
     var status = ike.status
     status.capture = ikeCapture?.path
+    hearOfTunnels()
+    addTunnels(to: &status)
     return status
   }
 

@@ -117,8 +117,6 @@ extension Gateway {
 
   /// Not on the control thread: the daemon may take its time.
   private static func keyDaemonSections(_ status: KeyDaemonStatus, _ interrupt: Interrupt) -> [ReportSection] {
-    var status = status
-    status.askForTunnels(interrupt: interrupt)
     let rules = status.connections.map { rule in
       let remark = rule.remark()
       return "\(rule.name) (\(rule.peer)), \(rule.mode), \(rule.state.rawValue)\(remark.isEmpty ? "" : ": ")\(remark)\n"

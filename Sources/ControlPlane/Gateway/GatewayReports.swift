@@ -1,3 +1,4 @@
+import CDPDK
 import ConfigurationFiles
 import ControlAPI
 import DPDK
@@ -41,6 +42,12 @@ extension Gateway {
     status.state = state
     status.saCount = database.saCount()
     status.flowCount = database.policyCount()
+    status.tunnels = tunnels.counts
+    status.limits.sas = configuration.limits.sas
+    status.limits.flows = configuration.limits.policies
+    status.limits.acquires = configuration.limits.acquires
+    status.limits.acquiresWaiting = database.acquiresOutstanding
+    status.limits.tunnelsInMetrics = configuration.metricsTunnels
     status.keyScheduleCount = database.scheduleCount
     status.keyScheduleLimit = database.scheduleLimit
     status.workerCount = dataPlane.workerCount
@@ -113,6 +120,7 @@ extension Gateway {
       status.totalCycles = statistics.cycles
       status.cyclesPerPacket = workerSamples.rates[index].cyclesPerPacket
       status.idleShare = workerSamples.rates[index].idleShare
+      status.rounds = RoundHistogram(dataPlane.roundTimes(index), cyclesPerSecond: Double(rte_get_tsc_hz()))
       status.queues = dataPlane.queues(ofWorker: index).map { "\(configuration.ports[$0.port].name)/\($0.queue)" }
       for (port, queue) in dataPlane.queues(ofWorker: index) {
         let name = "\(configuration.ports[port].name)/\(queue)"

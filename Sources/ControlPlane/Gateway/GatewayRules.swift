@@ -12,7 +12,10 @@ extension Gateway {
   func loadRules() throws { try applyRules(of: configuration) }
 
   func applyRules(of configuration: GatewayConfiguration) throws {
-    guard let file = configuration.ipsec else { return ike.replace([], settings: ikeSettings(configuration)) }
+    guard let file = configuration.ipsec else {
+      tunnels.replace([])
+      return ike.replace([], settings: ikeSettings(configuration))
+    }
     let transaction: Transaction
     let connections: [IKEConnection]
     do {
@@ -28,6 +31,7 @@ extension Gateway {
       toConfiguration: transaction.sas.map { completed($0, configuration) }, policies: transaction.policies,
       bundles: bundles)
     try database.apply(change, origin: 0)
+    tunnels.replace(connections)
     ike.replace(connections, settings: ikeSettings(configuration))
     logger.info(
       "\(file): \(transaction.sas.count) SAs and \(transaction.policies.count) flows; added \(change.addedSAs.count) and \(change.addedPolicies.count), removed \(change.removedSAs.count) and \(change.removedPolicies.count); \(connections.count) ike rules"
@@ -178,8 +182,10 @@ extension Gateway {
 
   func flush(_ target: FlushRequest.Target) -> FlushReport {
     let before = (database.saCount(), database.policyCount())
-    if target != .sa { database.flushPolicies(owner: nil, origin: 0) }
-    if target != .flow { database.flushSAs(nil, owner: nil, origin: 0) }
+    doing("flushed by gwctl") {
+      if target != .sa { database.flushPolicies(owner: nil, origin: 0) }
+      if target != .flow { database.flushSAs(nil, owner: nil, origin: 0) }
+    }
     return FlushReport(sas: before.0 - database.saCount(), flows: before.1 - database.policyCount())
   }
 
@@ -266,6 +272,7 @@ extension Gateway {
       try routing.set(interface)
     }
     database.ownAddressesChanged()
+    tunnels.noteAll(cause: nil)
   }
 
   /// What only a new start can change.
@@ -302,6 +309,7 @@ extension Gateway {
     if old.dummyPackets != new.dummyPackets { changes.append("dummy-packets") }
     if old.allowWeak != new.allowWeak { changes.append("allow-weak") }
     if old.lowSPIs != new.lowSPIs { changes.append("low-spis") }
+    if old.metricsTunnels != new.metricsTunnels { changes.append("metrics: tunnels") }
     if old.ike != new.ike { changes.append("ike") }
     return changes
   }

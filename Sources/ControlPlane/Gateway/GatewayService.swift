@@ -13,7 +13,7 @@ public struct GatewayService: GatewayControl {
     loop = gateway.loop
   }
 
-  private func ask<Result: Sendable>(
+  func ask<Result: Sendable>(
     _ body: @escaping @Sendable (Gateway) -> Result
   ) async throws(ControlError) -> Result {
     let gateway = gateway
@@ -73,18 +73,7 @@ public struct GatewayService: GatewayControl {
     return report
   }
 
-  public func keyDaemon() async throws(ControlError) -> KeyDaemonStatus {
-    let status = try await ask { $0.keyDaemonStatus }
-    // The daemon may take its time, and hold up neither the control thread nor other requests.
-    let interrupt = gateway.interrupt
-    return await withCheckedContinuation { continuation in
-      Thread.detachNewThread {
-        var status = status
-        status.askForTunnels(interrupt: interrupt)
-        continuation.resume(returning: status)
-      }
-    }
-  }
+  public func keyDaemon() async throws(ControlError) -> KeyDaemonStatus { try await ask { $0.keyDaemonStatus } }
 
   public func keyDaemon(_ request: KeyDaemonRequest) async throws(ControlError) -> KeyDaemonStatus {
     let refusal = try await ask { (gateway) -> ControlError? in

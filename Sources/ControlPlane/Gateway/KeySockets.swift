@@ -13,6 +13,8 @@ final class KeySockets {
   private let database: SecurityDatabase
   private let loop: ControlLoop
   private let logger: Logger
+  /// Around the end of a daemon's SAs.
+  var onFlush: (() -> Void) -> Void = { $0() }
   private var onExit = GatewayConfiguration.IKEExit.keep
 
   init(
@@ -67,6 +69,11 @@ final class KeySockets {
     servers.flatMap(\.clients).filter(\.isDaemon).map { ($0.owner, $0.process) }
   }
 
+  /// Whose session that is; nil: nobody's who is there.
+  func process(ofOrigin origin: UInt64) -> Int32? {
+    origin == 0 ? nil : servers.lazy.compactMap { $0.process(ofOrigin: origin) }.first
+  }
+
   var statuses: [KeySocketStatus] {
     servers.map { server in
       let counters = server.statistics
@@ -101,7 +108,7 @@ final class KeySockets {
 
   private func flush(_ owner: Owner) {
     let count = database.saCount()
-    database.flushSAs(nil, owner: owner, origin: 0)
+    onFlush { database.flushSAs(nil, owner: owner, origin: 0) }
     logger.notice("key daemon \(owner): \(count - database.saCount()) of its SAs are deleted")
   }
 }

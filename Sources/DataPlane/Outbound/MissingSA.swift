@@ -17,8 +17,16 @@ enum MissingSA {
     case GW_REQUIRE.rawValue:
       waitForSA(w, packet, policy)
     default:
-      w.drop(packet, .policyNoSA)
+      drop(w, packet, policy, .policyNoSA)
     }
+  }
+
+  /// Counts for the policy too, which is a tunnel's.
+  private static func drop(
+    _ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>, _ reason: DropReason
+  ) {
+    w.pointee.counters.addDrops(slot: policy.pointee.slot, 1)
+    w.drop(packet, reason)
   }
 
   private static func passInClear(_ w: WorkerPointer, _ packet: PacketPointer) {
@@ -38,8 +46,7 @@ enum MissingSA {
     let mayWait = packet.pointee.origin == .clear || packet.pointee.origin == .host
     guard mayWait, asked < SAQueue.packetsPerPolicy, w.pointee.waiting != nil else {
       if asked == 0 { acquire(w, packet, policy) }
-      w.drop(packet, asked < SAQueue.packetsPerPolicy ? .policyNoSA : .saQueueFull)
-      return
+      return drop(w, packet, policy, asked < SAQueue.packetsPerPolicy ? .policyNoSA : .saQueueFull)
     }
     if packet.pointee.origin == .clear { restoreTTL(packet) }
     let key = packet.pointee.key

@@ -49,7 +49,7 @@ struct CharonKeeper {
   /// - Returns: what was asked for.
   mutating func check(
     _ charon: VICIConnection, held: Set<String>, now: ContinuousClock.Instant = .now
-  ) throws(VICIError) -> [String] {
+  ) throws(VICIError) -> [TunnelNotes.Name] {
     guard children.contains(where: { $0.due <= now }) else { return [] }
     var present: Set<[String]> = []
     var connecting: Set<String> = []
@@ -64,7 +64,7 @@ struct CharonKeeper {
         }
       }
     }
-    var asked: [String] = []
+    var asked: [TunnelNotes.Name] = []
     for index in children.indices where children[index].due <= now {
       let child = children[index]
       children[index].due = now + child.interval
@@ -74,7 +74,7 @@ struct CharonKeeper {
       do throws(VICIError) {
         try charon.request(
           "initiate", VICISection(["child": child.name, "ike": child.peer, "timeout": "-1", "init-limits": "no"]))
-        asked.append(child.name)
+        asked.append(.init(rule: child.name, peer: child.peer))
       } catch {
         guard case .refused = error else { throw error }
       }

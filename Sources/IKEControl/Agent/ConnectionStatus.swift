@@ -10,6 +10,8 @@ public struct IKEConnectionStatus: Codable, Sendable, Hashable {
     case loaded
     /// It has SAs.
     case up
+    /// The daemon is asking the peer.
+    case connecting
     /// It has none: `reason` says why, as far as that is known.
     case down
     /// The daemon, or the gateway, refused: see `reason`.
@@ -54,6 +56,7 @@ extension IKEConnectionStatus {
     switch state {
     case .waiting, .loaded, .failed: reason ?? (held ? Self.tornDown : "")
     case .up: upSince.map { "for \(IKEReport.duration(UInt64(max(0, now - $0))))" } ?? ""
+    case .connecting: reason ?? "the peer has not answered yet"
     case .down where held: Self.tornDown
     case .down: [reason, next].compactMap(\.self).joined(separator: "; ")
     }

@@ -27,6 +27,8 @@ public final class IKEAgent: Sendable {
     var rules: [IKEConnection] = []
     /// Names of rules that the operator took down.
     var held: Set<String> = []
+    /// Also without rules: charon has connections of its own, and is asked what they are called.
+    var watches = false
     /// Rises with every change.
     var generation: UInt64 = 1
     var isStopping = false
@@ -38,6 +40,7 @@ public final class IKEAgent: Sendable {
     var tried: UInt64 = 0
     var status: KeyDaemonStatus
     var notes = TunnelNotes()
+    var news = TunnelNews()
     var waiters: [(generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
   }
 
@@ -147,6 +150,7 @@ public final class IKEAgent: Sendable {
         }
       }
     }
+    state.withLock { $0.news.hasStates = true }
     return known
   }
 
@@ -158,6 +162,28 @@ public final class IKEAgent: Sendable {
         status.connections[index].add(state.notes)
       }
       return status
+    }
+  }
+
+  /// Whether to listen to a daemon that has no rules of the gateway.
+  public func watch(_ watches: Bool) { change { $0.watches = watches } }
+
+  /// What was learnt since the last call.
+  public func takeNews() -> TunnelNews? {
+    state.withLock { state in
+      guard !state.news.isEmpty else { return nil }
+      defer { state.news = TunnelNews() }
+      return state.news
+    }
+  }
+
+  /// What became of the rules, without what is noted of their tunnels.
+  public var connections: [IKEConnectionStatus] {
+    state.withLock { state in
+      guard !state.order.held.isEmpty else { return state.status.connections }
+      var connections = state.status.connections
+      for index in connections.indices { connections[index].held = state.order.held.contains(connections[index].name) }
+      return connections
     }
   }
 
@@ -183,7 +209,13 @@ public final class IKEAgent: Sendable {
 
   func say(_ level: Level, _ text: String) { log(level, text) }
 
-  func note(_ notes: TunnelNotes) { state.withLock { $0.notes = notes } }
+  func note(_ notes: TunnelNotes) {
+    state.withLock { state in
+      state.notes = notes
+      state.notes.news = TunnelNews()
+      state.news.add(notes.news)
+    }
+  }
 
   /// - Parameter connections: nil leaves them as they are.
   func report(
@@ -195,7 +227,10 @@ public final class IKEAgent: Sendable {
       state.status.daemon = idle.daemon
       state.status.socketPath = idle.socketPath
       state.status.waitingFor = waitingFor
-      if let connections { state.status.connections = connections }
+      if let connections {
+        if state.status.connections != connections { state.news.hasStates = true }
+        state.status.connections = connections
+      }
       if let problems { state.status.problems = problems }
       state.tried = max(state.tried, generation)
       let tried = state.tried

@@ -61,7 +61,7 @@ final class IKEAgentThread {
       charonPath = order.settings.daemon.vici
       charon = nil
     }
-    if charon == nil && order.rules.isEmpty {
+    if charon == nil && order.rules.isEmpty && !order.watches {
       agent.report(generation: order.generation, waitingFor: nil, connections: [], problems: [])
       return wait(nil)
     }
@@ -71,7 +71,8 @@ final class IKEAgentThread {
       if charon?.applied != order.generation { try apply(order) }
       if var session = charon {
         for name in try session.keeper.check(session.connection, held: order.held) {
-          agent.say(.info, "ike: asked charon for \(name)")
+          agent.say(.info, "ike: asked charon for \(name.rule)")
+          session.notes.news.asked.insert(name)
         }
         charon = session
       }
@@ -79,6 +80,7 @@ final class IKEAgentThread {
       if var notes = charon?.notes {
         notes.due = charon?.keeper.dues ?? [:]
         agent.note(notes)
+        charon?.notes.news = TunnelNews()
       }
       // Some may have come with answers, which the descriptor does not tell.
       if charon?.connection.hasEvent != true { wait(charon?.keeper.due, charon?.connection.descriptor) }
@@ -92,7 +94,12 @@ final class IKEAgentThread {
     try connection.register("ike-updown")
     try connection.register("child-updown")
     try connection.register("log")
-    charon = Charon(connection: connection)
+    var session = Charon(connection: connection)
+    // What is there already, none of it by an event.
+    try connection.stream("list-sas", VICISection(["noblock": "yes"]), event: "list-sa") { answer in
+      for (name, sa) in answer.sections { session.notes.noteChildren(of: name, sa) }
+    }
+    charon = session
     isWaiting = false
     agent.say(.info, "ike: charon answers at \(order.settings.daemon.vici)")
   }
@@ -111,7 +118,7 @@ final class IKEAgentThread {
       agent.say(.notice, "ike: \(order.rules.count) rules wait for charon at \(order.settings.daemon.vici)")
     }
     agent.report(
-      generation: order.generation, waitingFor: reason,
+      generation: order.generation, waitingFor: order.rules.isEmpty ? nil : reason,
       connections: order.rules.map { IKEConnectionStatus($0, .waiting) })
     wait(.now + pause)
     pause = min(pause * 2, Self.longestPause)

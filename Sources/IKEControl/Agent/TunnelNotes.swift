@@ -2,47 +2,83 @@ import Foundation
 
 /// What the agent knows of the tunnels of `ike` rules beyond what charon says when it is asked: since when they are up,
 /// why they are not, and when they are asked for again.
-struct TunnelNotes: Sendable {
-  struct Name: Hashable, Sendable {
-    var rule: String
-    var peer: String
+public struct TunnelNotes: Sendable {
+  public struct Name: Hashable, Sendable {
+    public var rule: String
+    public var peer: String
+
+    public init(rule: String, peer: String) {
+      self.rule = rule
+      self.peer = peer
+    }
   }
 
   /// What is said of others is passed over.
-  var rules: Set<Name> = []
+  var rules: Set<Name> = [] {
+    didSet { peers = Set(rules.map(\.peer)) }
+  }
+  private var peers: Set<String> = []
+  /// Connections that are none of the gateway's rules and have had SAs.
+  private var others: Set<String> = []
+  /// What the control thread has not been told yet.
+  var news = TunnelNews()
   /// Rekeyed SAs are the same tunnel.
   private(set) var upSince: [Name: Date] = [:]
   /// By peer: what charon said last of what went wrong.
   private(set) var complaints: [String: String] = [:]
+  private var complainedAt: [String: Date] = [:]
   var due: [Name: ContinuousClock.Instant] = [:]
 
   private static let longestComplaint = 200
+  private static let mostOthers = 20_000
   /// Words of charon's that tell of something that went wrong.
   private static let bad = [
     "error", "failed", "giving up", "retransmit", "no matching", "no acceptable", "unacceptable", "mismatch", "unable",
-    "no shared key", "no private key", "no trusted", "no issuer", "denied",
+    "no shared key", "no private key", "no trusted", "no issuer", "denied", "no_proposal_chosen", "no child_sa built",
   ]
+  /// What follows such words and says less.
+  private static let sequels = ["failed to establish child_sa", "keeping ike_sa", "destroying ike_sa"]
+  private static let sequelSeconds: Double = 5
 
   mutating func take(_ event: VICIConnection.Event, now: Date = Date()) {
     switch event.name {
     case "log":
       guard let peer = event.message.text("ikesa-name"), let text = event.message.text("msg"),
-        rules.contains(where: { $0.peer == peer })
+        peers.contains(peer) || others.contains(peer)
       else { return }
       let lowercased = text.lowercased()
-      if Self.bad.contains(where: lowercased.contains) { complaints[peer] = String(text.prefix(Self.longestComplaint)) }
+      guard Self.bad.contains(where: lowercased.contains) else { return }
+      if Self.sequels.contains(where: lowercased.contains), let before = complainedAt[peer],
+        now.timeIntervalSince(before) < Self.sequelSeconds
+      {
+        return
+      }
+      complainedAt[peer] = now
+      let complaint = String(text.prefix(Self.longestComplaint))
+      news.complaints[peer] = complaint
+      if peers.contains(peer) { complaints[peer] = complaint }
     case "child-updown":
       let isUp = event.message.text("up") == "yes"
       for (peer, sa) in event.message.sections {
+        if isUp { noteChildren(of: peer, sa) }
         for (key, child) in sa.section("child-sas")?.sections ?? [] {
           let name = Name(rule: child.text("name") ?? key, peer: peer)
           guard rules.contains(name) else { continue }
           upSince[name] = isUp ? upSince[name] ?? now : nil
         }
-        if isUp { complaints[peer] = nil }
+        if isUp {
+          complaints[peer] = nil
+          complainedAt[peer] = nil
+        }
       }
     default: break
     }
+  }
+
+  /// Of a connection that has SAs.
+  mutating func noteChildren(of connection: String, _ sa: VICISection) {
+    if !peers.contains(connection), others.count < Self.mostOthers { others.insert(connection) }
+    for child in DaemonChild.all(connection, sa) { news.children[child.requestID] = child }
   }
 }
 

@@ -217,7 +217,9 @@ extension SecurityDatabase {
     if entry.saProtocol != .ipip || entry.isInbound { _ = sad.insert(sa) }
     noteEncapsulation(of: entry, isThere: true)
     joinBundle(entry)
-    if !entry.isInbound {
+    if entry.isInbound {
+      inboundBindings.insert(entry)
+    } else {
       bindings.insert(entry)
       bindPolicies(to: entry)
     }
@@ -241,7 +243,9 @@ extension SecurityDatabase {
     entries[entry.serial] = nil
     noteEncapsulation(of: entry, isThere: false)
     if entry.saProtocol == .ipip { named[entry.identifier] = nil }
-    if !entry.isInbound {
+    if entry.isInbound {
+      inboundBindings.remove(entry)
+    } else {
       bindings.remove(entry)
       rebindPolicies(using: entry)
     }

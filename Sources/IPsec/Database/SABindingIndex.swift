@@ -1,8 +1,8 @@
 import CLayout
 import Wire
 
-/// The outbound SAs by what policies ask for, the newest first: by (protocol, peer), and by (protocol, peer, request
-/// ID). Adding and removing take constant time however many SAs share a peer. Control thread only; holds no
+/// The SAs of one direction by what policies ask for, the newest first: by (protocol, peer), and by (protocol, peer, request
+/// ID). The peer of an inbound SA is its source. Adding and removing take constant time however many SAs share a peer. Control thread only; holds no
 /// references.
 final class SABindingIndex {
   /// Hash → the newest SA of a list.
@@ -35,6 +35,18 @@ final class SABindingIndex {
       next = entry[keyPath: link].older?.takeUnretainedValue()
     }
     return mature + dying
+  }
+
+  /// Whatever their state, the newest first.
+  func newest(_ key: BindingKey, atMost limit: Int) -> [SAEntry] {
+    let link: ReferenceWritableKeyPath<SAEntry, AgeLink> = key.requestID == 0 ? \.byPeer : \.byRequest
+    var next = head(saProtocol: key.saProtocol, peer: key.peer, requestID: key.requestID)
+    var found: [SAEntry] = []
+    while let entry = next, found.count < limit {
+      found.append(entry)
+      next = entry[keyPath: link].older?.takeUnretainedValue()
+    }
+    return found
   }
 
   private func head(saProtocol: SAProtocol, peer: IPAddress, requestID: UInt32) -> SAEntry? {
@@ -98,7 +110,7 @@ struct BindingKey: Hashable {
 
   init(_ entry: SAEntry, requestID: UInt32) {
     saProtocol = entry.saProtocol
-    peer = entry.destination
+    peer = entry.isInbound ? entry.source : entry.destination
     self.requestID = requestID
   }
 

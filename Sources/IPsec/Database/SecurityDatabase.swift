@@ -41,6 +41,7 @@ public final class SecurityDatabase: SecurityStore {
   /// `encapsulationPorts` changed.
   public var onEncapsulationPorts: ((Set<UInt16>) -> Void)?
   let bindings = SABindingIndex()
+  let inboundBindings = SABindingIndex()
   var bundles = BundleLinks()
   private var lastSerial: UInt32 = 0
   private var lastOrder: UInt64 = 0

@@ -108,6 +108,11 @@ public final class KeySocketServer {
     processes.sorted { $0.key < $1.key }.map { ($0.value.owner, $0.key, isDaemon($0.key)) }
   }
 
+  /// Of a connection that is open.
+  public func process(ofOrigin origin: UInt64) -> pid_t? {
+    origin >> 32 == kind.rawValue ? connections[origin & 0xffff_ffff]?.process : nil
+  }
+
   /// Whether the owner has asked for events, by any connection that is open.
   public func isDaemon(_ owner: Owner) -> Bool {
     processes.contains { $0.value.owner == owner && isDaemon($0.key) }

@@ -6,7 +6,8 @@ struct Show: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Shows SAs, flows, counters and tables.",
     subcommands: [
-      ShowSA.self, ShowFlow.self, ShowListing<PortListing>.self, ShowListing<WorkerListing>.self,
+      ShowTunnels.self, ShowSA.self, ShowFlow.self, ShowEncap.self, ShowListing<PortListing>.self,
+      ShowListing<WorkerListing>.self,
       ShowListing<DropListing>.self, ShowListing<RouteListing>.self, ShowListing<NeighborListing>.self,
       ShowListing<EngineListing>.self, ShowStatus.self,
     ])
@@ -65,6 +66,20 @@ struct ShowFlow: ParsableCommand {
     let policies = try global.ask { client throws(ControlClientError) in try client.policies() }
     let printer = IPsecctlPrinter(options: PrintOptions(verbosity: min(options.verbose, 2), collapses: collapse))
     Terminal.standard.write(printer.flows(policies))
+  }
+}
+
+struct ShowEncap: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "encap", abstract: "Policies as the Encap table of OpenBSD's route -n show.")
+
+  @OptionGroup var global: GlobalOptions
+  @Flag(name: .long, help: "Print JSON as the API has it.") var json = false
+
+  func run() throws {
+    if json { return try global.printJSON("/v1/flow") }
+    let policies = try global.ask { client throws(ControlClientError) in try client.policies() }
+    Terminal.standard.write(EncapTablePrinter.text(policies))
   }
 }
 

@@ -2,6 +2,7 @@ import ConfigurationFiles
 import ControlAPI
 import IKEControl
 import IPsec
+import KeyManagement
 
 /// OpenBSD's ipsecctl(8) over the control API: its options, its output, its messages and its exit status.
 struct Ipsecctl {
@@ -191,7 +192,14 @@ struct Ipsecctl {
       try client.events { event in
         if case .lost(let count) = event.body { warn("\(count) messages lost") }
         if case .database(let change) = event.body {
-          terminal.write(printer.text(DatabaseEvent(change)))
+          let (told, process) = (DatabaseEvent(change), UInt32(bitPattern: event.process ?? 0))
+          terminal.write(printer.text(told, pid: process))
+          if options.verbosity > 1 {
+            // The number that the text before it has.
+            let number = printer.lastSequence
+            terminal.write(
+              MonitorPrinter.raw(PFKeyMonitorMessage.bytes(told, sequence: number, process: process)))
+          }
           terminal.flush()
         }
         return true

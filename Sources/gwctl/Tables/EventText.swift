@@ -13,8 +13,14 @@ enum EventText {
     case .lost(let count): "\(count) events lost: this reader is too slow"
     case .reloaded(let report):
       "reload " + (report.succeeded ? "done" : "refused: " + report.messages.joined(separator: "; "))
+    case .tunnel(let change): text(change)
     case .database(let change): text(change)
     }
+  }
+
+  private static func text(_ change: TunnelChange) -> String {
+    "tunnel \(change.name)\(change.peer.map { " to \($0)" } ?? ""): \(change.state.rawValue)"
+      + (change.reason.map { ": \($0)" } ?? "")
   }
 
   private static func text(_ change: DatabaseChange) -> String {

@@ -23,6 +23,18 @@ enum Quantity {
     return "\(decimal(amount, digits: 1)) \(["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"][unit])"
   }
 
+  /// Of bits: `0`, `640`, `1.5 k`, `9.4 G`.
+  static func bits(_ value: Double) -> String {
+    guard value >= 1000 else { return decimal(max(0, value), digits: 0) + " " }
+    var amount = value
+    var unit = -1
+    while amount >= 999.95, unit < 4 {
+      amount /= 1000
+      unit += 1
+    }
+    return "\(decimal(amount, digits: 1)) \(["k", "M", "G", "T", "P"][unit])"
+  }
+
   /// `3d 02:03:04`, `02:03:04`.
   static func duration(_ seconds: Double) -> String {
     let total = Int(max(0, min(seconds, 1e15)))

@@ -9,7 +9,7 @@ enum StatusText {
       ("uptime", Quantity.duration(status.uptimeSeconds)),
       ("SAs", count(status.saCount)), ("flows", count(status.flowCount)),
       ("key schedules", "\(count(status.keyScheduleCount)) of at most \(count(status.keyScheduleLimit))"),
-      ("ports", "\(status.portCount)"),
+      ("tunnels", tunnels(status.tunnels)), ("ports", "\(status.portCount)"),
       ("workers", "\(status.workerCount)"), ("hugepages", status.hugepages ? "yes" : "no"),
     ]
     for pool in status.mempools {
@@ -35,6 +35,11 @@ enum StatusText {
     lines += status.warnings.map { ("warning", $0) }
     let width = lines.map(\.0.count).max() ?? 0
     return lines.map { $0.0 + String(repeating: " ", count: width - $0.0.count + 2) + $0.1 + "\n" }.joined()
+  }
+
+  private static func tunnels(_ counts: TunnelCounts) -> String {
+    let parts = TunnelStatus.State.allCases.filter { counts[$0] > 0 }.map { "\(counts[$0]) \($0.rawValue)" }
+    return parts.isEmpty ? "none" : parts.joined(separator: ", ")
   }
 
   /// ISO 8601, UTC.
