@@ -140,6 +140,14 @@ extension DataPlaneTests {
       #expect(outcome.host == [packet] && outcome.drops == [:])
     }
 
+    /// Dummy packets are ESP's (RFC 4303 2.6). In AH next header 59 says what it says in IPv6: nothing follows.
+    @Test func noNextHeaderIsNoDummy() throws {
+      let packet = Packets.ip(from: Pair.wan6.0, to: Pair.wan6.1, number: 59, payload: [])
+      let (pair, sealed) = try Self.sealed(packet, .v6)
+      let outcome = pair.b.receive([sealed])
+      #expect(outcome.host == [packet] && outcome.drops == [:])
+    }
+
     @Test func headerLengthsAreChecked() throws {
       let packet = Packets.udp(from: Pair.wan4.0, to: Pair.wan4.1, payload: Array(0..<99))
       for length in UInt8.min...UInt8.max {

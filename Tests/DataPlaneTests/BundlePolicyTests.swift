@@ -55,6 +55,23 @@ extension DataPlaneTests {
       #expect(pair.b.receive(sealed).drops == [.tunnelPolicy: 1])
     }
 
+    /// The selectors of all SAs that a packet came by hold for it, not those of the last one alone.
+    @Test func everyLayersOwnSelectorCounts() throws {
+      for layer in 0..<2 {
+        for (host, isRight) in [(Pair.host4.1, true), ("10.2.0.10", false)] {
+          let pair = try Pair()
+          try pair.add(Self.layers(), for: Pair.subnets(.v4))
+          var narrow = Self.layers()[layer]
+          narrow.selector = Selector(source: IPPrefix(Pair.lan4.0)!, destination: IPPrefix(host)!)
+          try pair.b.security.delete(narrow.identifier, origin: 0)
+          try pair.b.security.add(narrow, origin: 0)
+          let outcome = pair.b.receive(pair.a.receive([Self.packet()]).sent)
+          #expect(outcome.sent.count == (isRight ? 1 : 0))
+          #expect(outcome.drops == (isRight ? [:] : [.innerSelector: 1]), "layer \(layer)")
+        }
+      }
+    }
+
     /// SAs with selectors of their own share a policy; what none of them carries waits for one.
     @Test func packetsHaveTheSAThatMayCarryThem() throws {
       let pair = try Pair()

@@ -182,6 +182,10 @@ extension DataPlaneTests {
       }
       #expect(datagram([0xff], to: 4510).drops == [.natKeepalive: 1])
       #expect(datagram([0, 0, 0, 0, 1, 2, 3, 4, 5, 6], to: 4510).host.count == 1)
+      // No marker, and less than ESP's header: nothing that the daemon is to see.
+      #expect(datagram([0, 0, 0, 9], to: 4510).drops == [.espTooShort: 1])
+      #expect(datagram([9, 0, 0, 0, 1, 2, 3], to: 4510).drops == [.espTooShort: 1])
+      #expect(datagram([0, 0, 0, 0], to: 4510).host.count == 1)
       #expect(datagram([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], to: 4511).host.count == 1)
       try pair.b.security.delete(sa.identifier, origin: 0)
       #expect(told == [[4510], []])

@@ -66,6 +66,47 @@ extension DataPlaneTests {
       #expect(TestGateway.buffersInUse == used)
     }
 
+    /// The second port has no TAP. What is for an address of the gateway goes to the first one's, what is of the link to none:
+    /// there it would be taken for another link's.
+    @Test func whatIsOfALinkGoesToItsOwnTAPAlone() throws {
+      let gateway = try TestGateway(
+        own: ["198.51.100.2/24", "2001:db8:ffff::2/64"], far: [], neighbors: [],
+        lan: (["10.2.0.1/16", "2001:db8:b::1/48"], ["10.2.0.9", "2001:db8:b::9"]))
+      let used = TestGateway.buffersInUse
+      let group = MACAddress(rawValue: 0x3333_0000_0001)
+      func solicitation(of target: String) -> [UInt8] {
+        var packet = Packets.ip(
+          from: "2001:db8:b::9", to: target, number: 58, payload: [135, 0] + [UInt8](repeating: 1, count: 22))
+        packet[7] = 255
+        return packet
+      }
+      func datagram(_ source: String, _ destination: String) -> [UInt8] {
+        Packets.udp(from: source, to: destination, payload: [1, 2, 3])
+      }
+      let ofLink = [
+        Self.frame(type: Self.arp, [UInt8](repeating: 7, count: 28), to: Self.all),
+        Self.frame(type: Self.arp, [UInt8](repeating: 7, count: 28)),
+        TestGateway.frame(datagram("10.2.0.9", "224.0.0.5"), to: MACAddress(rawValue: 0x0100_5e00_0005)),
+        TestGateway.frame(datagram("10.2.0.9", "255.255.255.255"), to: Self.all),
+        TestGateway.frame(datagram("10.2.0.9", "10.2.255.255"), to: Self.all),
+        TestGateway.frame(datagram("2001:db8:b::9", "ff02::5"), to: group),
+        TestGateway.frame(datagram("fe80::9", "fe80::1")),
+        TestGateway.frame(solicitation(of: "ff02::1:ff00:1"), to: group),
+        TestGateway.frame(solicitation(of: "2001:db8:b::1")),
+      ]
+      for frame in ofLink {
+        let outcome = gateway.receive(frames: [frame, frame], port: 1)
+        #expect(outcome.host.isEmpty && outcome.drops == [.hostMalformed: 2], "\(frame)")
+      }
+      for (source, own) in [
+        ("10.2.0.9", "10.2.0.1"), ("10.2.0.9", "198.51.100.2"), ("2001:db8:b::9", "2001:db8:b::1"),
+      ] {
+        let packet = datagram(source, own)
+        #expect(gateway.receive([packet, packet], port: 1).host == [packet, packet])
+      }
+      #expect(TestGateway.buffersInUse == used)
+    }
+
     @Test func theHostSendsIPAndARPOnly() throws {
       let gateway = try Self.gateway()
       let used = TestGateway.buffersInUse

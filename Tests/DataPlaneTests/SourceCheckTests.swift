@@ -137,6 +137,20 @@ extension DataPlaneTests {
       #expect(Self.refusal(gateway, 0, Self.near.0, "255.255.255.255") == .sourceCheck)
     }
 
+    /// Before they are put together: who may not send does not fill the memory for fragments.
+    @Test func fragmentsAreCheckedOneByOne() throws {
+      let gateway = try Self.gateway()
+      let used = TestGateway.buffersInUse
+      for (near, own) in [(Self.near.0, Self.own.0), (Self.near.1, Self.own.1)] {
+        let whole = Packets.udp(from: near, to: own, payload: Array(0..<99))
+        let pieces = Packets.cut(whole, payload: 64, identification: 7)
+        #expect(gateway.receive([pieces[0]], port: 0).drops == [.sourceCheck: 1])
+        #expect(gateway.receive(pieces, port: 0).drops == [.sourceCheck: 2])
+        #expect(TestGateway.buffersInUse == used)
+        #expect(gateway.receive(pieces, port: 1).host.map(\.count) == [whole.count])
+      }
+    }
+
     @Test func oneArm() throws {
       let gateway = try TestGateway(
         own: ["198.51.100.2/24", "10.2.0.1/16"], far: [("0.0.0.0/0", "198.51.100.254")], neighbors: [Self.near.0])

@@ -410,6 +410,21 @@ import Wire
         == ["deleted 2000", "added 2000", "added 1006", "deleted 1005", "policy added", "policy deleted"])
   }
 
+  /// IP in IP has no SPI on the wire: the new SA stands where the old one stood.
+  @Test func aReloadThatRenamesIPIPKeepsTheTunnel() throws {
+    let test = TestDatabase()
+    func sa(_ spi: UInt32) -> SAParameters { TestDatabase.sa(spi, out: false, saProtocol: .ipip) }
+    let source = TestDatabase.there.halves
+    let number = SADReader.ipipSPI(sourceHigh: source.0, sourceLow: source.1)
+    let here = UInt32(TestDatabase.here.halves.1)
+    for spi: UInt32 in 1000...1003 {
+      try test.database.apply(test.database.change(toConfiguration: [sa(spi)], policies: []), origin: 0)
+      let found = test.database.tables.inbound.lookup(spi: number, destination4: here, saProtocol: 4)
+      #expect(found.map { SAEntry.of($0.record).identifier.spi } == spi)
+      #expect(test.database.records().map(\.parameters.spi) == [spi])
+    }
+  }
+
   @Test func aChangeIsAllOrNothing() throws {
     let test = TestDatabase(limits: DatabaseLimits(sas: 3, policies: 2))
     try test.database.apply(

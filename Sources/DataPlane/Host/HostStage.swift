@@ -7,19 +7,39 @@ import Wire
 
 /// To and from the gateway's own kernel: frames for it go to the host thread's rings; what it sent comes back by another.
 enum HostStage {
-  /// Hands a packet to the kernel behind the port it came in by, or, if that has none, behind the first that has.
+  /// Hands a packet to the kernel behind the port it came in by. If that has none, what is for an address of the gateway goes
+  /// to the kernel behind the first port that has: there is one gateway. What is of the port's link alone does not, for it
+  /// would be taken as another link's.
   @inline(never)
   static func deliver(_ w: WorkerPointer, _ packet: PacketPointer) {
     OuterPathMTU.note(w, packet)
     var port = Int(packet.pointee.port)
     if !w.pointee.ports[port].hasHost {
-      port = 0
+      port = isOfLink(w, packet) ? w.pointee.portCount : 0
       while port < w.pointee.portCount, !w.pointee.ports[port].hasHost { port &+= 1 }
       guard port < w.pointee.portCount else {
         w.drop(packet, .hostMalformed)
         return
       }
     }
+    enqueue(w, packet, port: port)
+  }
+
+  /// ARP is of one link too.
+  @inline(never)
+  static func deliverARP(_ w: WorkerPointer, _ packet: PacketPointer) {
+    let port = Int(packet.pointee.port)
+    if w.pointee.ports[port].hasHost { enqueue(w, packet, port: port) } else { w.drop(packet, .hostMalformed) }
+  }
+
+  /// To a group, to all, to a link-local address (RFC 4007 9), or neighbour discovery.
+  private static func isOfLink(_ w: WorkerPointer, _ packet: PacketPointer) -> Bool {
+    let flow = Flow(packet)
+    let isLinkLocal = flow.isIPv6 && flow.key.destination_high >> 54 == 0x3fa
+    return isLinkLocal || w.adjacency(of: packet).pointee.kind != .local || PolicyExemptions.isDiscovery(flow)
+  }
+
+  private static func enqueue(_ w: WorkerPointer, _ packet: PacketPointer, port: Int) {
     guard let ring = w.pointee.ports[port].hostRing else {
       w.drop(packet, .hostQueueFull)
       return

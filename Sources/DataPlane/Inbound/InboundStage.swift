@@ -192,7 +192,7 @@ enum InboundStage {
       w.drop(packet, .natKeepalive)
       return nil
     }
-    guard isLocal, available >= 16, UnsafeRawPointer(udp).big32(at: 8) != 0 else {
+    guard isLocal, available >= 12, UnsafeRawPointer(udp).big32(at: 8) != 0 else {
       if !isLocal, available >= 16,
         isOwn(w, packet, spi: udp.loadUnaligned(fromByteOffset: 8, as: UInt32.self), saProtocol: ESP.ipProtocol)
       {
@@ -200,6 +200,11 @@ enum InboundStage {
       } else {
         w.enqueueForPolicy(packet)
       }
+      return nil
+    }
+    // It begins with an SPI and not with IKE's marker (RFC 3948 2.2).
+    guard available >= 16 else {
+      w.drop(packet, .espTooShort)
       return nil
     }
     let port = UInt64(packet.pointee.key.source_port)
@@ -505,7 +510,8 @@ enum InboundStage {
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, payload: UnsafeMutableRawPointer,
     length: Int, nextHeader: UInt8
   ) {
-    if nextHeader == IPProtocol.noNextHeader {
+    // RFC 4303 2.6: ESP's alone.
+    if nextHeader == IPProtocol.noNextHeader, sa.pointee.sa_protocol == ESP.ipProtocol {
       w.drop(packet, .espDummy)
       return
     }

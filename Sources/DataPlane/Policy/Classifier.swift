@@ -18,7 +18,8 @@ enum Classifier {
     if flow.isFragment, !flow.origin.isOwn, adjacency.pointee.kind == .local {
       // Looked up whole. Here even those of protocols without ports are put together, as a policy may ask for ports that
       // this piece's protocol, an extension header, stands before.
-      if let reason = refusesMartian(flow, adjacency) { set(entry, .drop, reason) } else { set(entry, .join) }
+      let refused = refusesMartian(flow, adjacency) ?? refusesSource(w, flow, adjacency)
+      if let refused { set(entry, .drop, refused) } else { set(entry, .join) }
       return entry
     }
     let outcome =
@@ -120,7 +121,7 @@ enum Classifier {
     _ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>?, _ key: gw_flow_key
   ) -> DropReason? {
     let sa = packet.pointee.sa.unsafelyUnwrapped
-    if let selector = sa.pointee.selector, !SelectorMatch.covers(selector, key) { return .innerSelector }
+    guard areSelected(w, packet, key) else { return .innerSelector }
     guard let policy else {
       // OpenBSD passes what no policy speaks of; an SA that has a selector of its own vouches for its packets. Without
       // either, the tunnel must not be a way into networks that no flow names.
@@ -134,6 +135,17 @@ enum Classifier {
       return PolicyCheck.policyAccepts(policy, layers, count: Int(packet.pointee.depth)) ? nil : .tunnelPolicy
     default: return nil
     }
+  }
+
+  /// The selectors of the SAs themselves: all that a packet came by are asked, as on Linux.
+  private static func areSelected(_ w: WorkerPointer, _ packet: PacketPointer, _ key: gw_flow_key) -> Bool {
+    let layers = w.layers(of: packet)
+    var layer = 0
+    while layer < Int(packet.pointee.depth) {
+      if let selector = layers[layer].pointee.selector, !SelectorMatch.covers(selector, key) { return false }
+      layer &+= 1
+    }
+    return true
   }
 
   /// RFC 1812 5.3.8, behind the SPD "in", which says more of what it refuses. Neighbour discovery makes the routes, and

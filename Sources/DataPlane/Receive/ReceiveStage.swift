@@ -97,7 +97,7 @@ enum ReceiveStage {
     }
     if isForPort { w.pointee.ports[Int(packet.pointee.port)].count(.other, 1) }
     if type == arpType {
-      HostStage.deliver(w, packet)
+      HostStage.deliverARP(w, packet)
     } else {
       w.drop(packet, .unknownEtherType)
     }

@@ -105,8 +105,9 @@ extension SecurityDatabase {
     // Nothing fails from here on.
     let names = Set(prepared.map(\.identifier))
     let first = Set(change.removedSAs.filter { names.contains($0) }).union(holders(of: prepared))
+      .union(prepared.compactMap(placeHolder))
     spd.batch {
-      // Make before break, but where the new SA takes the name or the nonces of the old one.
+      // Make before break, but where the new SA takes the name, the nonces or the place in the SAD of the old one.
       for id in change.removedSAs where first.contains(id) { try? delete(id, origin: origin) }
       for entry in prepared {
         if let larval = find(entry.identifier), larval.state == .larval { remove(larval: larval) }
@@ -120,6 +121,11 @@ extension SecurityDatabase {
           direction: name.direction, selector: name.selector, mark: nil, interfaceID: 0, origin: origin)
       }
     }
+  }
+
+  /// IP in IP is looked up by its ends, so of two SAs with the same ends one is there.
+  private func placeHolder(of entry: SAEntry) -> SAIdentifier? {
+    entry.saProtocol == .ipip && entry.isInbound ? standingIPIP(entry.parameters)?.identifier : nil
   }
 
   /// Throws what `apply` would; changes nothing.

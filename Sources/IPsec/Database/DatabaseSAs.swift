@@ -130,7 +130,7 @@ extension SecurityDatabase {
     return named.isEmpty ? nil : named[id]
   }
 
-  private func standingIPIP(_ parameters: SAParameters) -> SAEntry? {
+  func standingIPIP(_ parameters: SAParameters) -> SAEntry? {
     sad.lookup(
       spi: UInt32(bigEndian: SAFactory.wireSPI(parameters)), destination: parameters.destination,
       saProtocol: SAProtocol.ipip.rawValue
