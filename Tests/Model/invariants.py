@@ -110,7 +110,8 @@ class Invariants:
         if policy and self._wants_protection(policy):
             yield f"in clear, though a policy covers it: {packet}"
         is_default = self.world.settings.get("portless-fragments", "auto") == "auto"
-        if selectors.portless and is_default and self.outgoing.may_ask_for_ports(selectors):
+        # Whole packets are looked up before they are cut.
+        if selectors.portless and is_default and identity(packet) in self.came and self.outgoing.may_ask_for_ports(selectors):
             yield f"in clear, a fragment of what a policy with ports covers: {packet}"
         quoted = self._quoted(packet)
         if quoted and packet.source in self.own:

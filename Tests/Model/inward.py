@@ -39,9 +39,10 @@ class Inward:
             self.windows.setdefault(sa.name, ReplayWindow(sa.window, sa.esn))
             self.charged.setdefault(sa.name, [0, 0])
 
-    def begin_burst(self):
+    def begin_burst(self, frames):
         """A first look at the windows is taken for a whole burst before any of it is opened (RFC 4303 3.4.3)."""
         self.at_burst = {name: window.highest for name, window in self.windows.items()}
+        self.to_come = frames
         self.was_spent = {sa.name: is_spent(sa, self.charged[sa.name][0]) for sa in self.sad.values()}
 
     def take(self, packet, origin):
@@ -56,7 +57,6 @@ class Inward:
                 return [Course.dropped("nat_keepalive")]
             if is_esp(data):
                 return self._protected(packet, origin, data, wire.ESP)
-        self._learn(packet)
         return None
 
     def sealed_here(self, packet):
@@ -84,15 +84,27 @@ class Inward:
             # What of this burst was looked at before the SA was spent may have been refused for itself.
             by_itself = () if self.was_spent[sa.name] else BY_ITSELF
             return [Course.dropped(*SPENT, *by_itself)]
+        least, most = self.charged[sa.name]
+        may_end = sa.packet_limit and most + self.to_come > sa.packet_limit
+        spent = SPENT if may_end else ()
         if bool(sa.encapsulation) != (outer.protocol == wire.UDP):
-            return [Course.dropped("encapsulation_mismatch")]
+            return [Course.dropped("encapsulation_mismatch", *spent)]
         if len(origin.sas) >= DEEPEST_NESTING:
             return [Course.dropped("nesting_too_deep")]
         try:
             inner, next_header = self._opened(sa, outer, data, low)
         except Refused as refused:
-            return [Course.dropped(*refused.reasons)]
-        return self._inside(sa, outer, origin, inner, next_header)
+            return [Course.dropped(*refused.reasons, *spent)]
+        courses = self._inside(sa, outer, origin, inner, next_header)
+        if not may_end or self.to_come == 1 and least == most:
+            return courses
+        # Which of a burst are the last of an SA is not said: what is put together comes behind the rest.
+        self.charged[sa.name][0] = least
+        for course in courses:
+            for output in course.outputs:
+                output.optional = output.optional or output.to_host
+            course.possible_drops += [frozenset(SPENT)] * (not course.drops)
+        return [*courses, Course.dropped(*SPENT)]
 
     def _unkeyed(self, outer, origin):
         """IP in IP: whatever comes from the other end is the SA's (RFC 2003 3)."""
@@ -139,8 +151,8 @@ class Inward:
 
     # Path MTU
 
-    def _learn(self, packet):
-        """A path MTU that a router tells of what an SA has sent: believed for an SPI in use, from the SA's own ends,
+    def learn(self, packet):
+        """A path MTU that a router tells of what an SA has sent, in clear, where the policies let it: believed for an SPI in use, from the SA's own ends,
         with a right checksum; only downwards, and not below what every link takes (RFC 4301 8.2.1, RFC 1191 3, RFC 8201
         4)."""
         told = (packet.protocol, packet.kind, packet.code)

@@ -224,10 +224,10 @@ def takes_piece(expected, piece):
 
 def is_answer(expected, seen):
     """RFC 1812 4.3.2, RFC 4443 2.4, 3."""
-    if seen.sa is not expected.sa:
-        return False
     packet = seen.inner if seen.sa else seen.packet
     if packet is None or packet.source not in expected.sources or packet.destination != expected.destination:
+        return False
+    if seen.sa is not expected.sources[packet.source]:
         return False
     body = packet.payload
     if packet.ttl < 2 or len(body) < 8 or body[0] != expected.kind or body[1] not in expected.codes:

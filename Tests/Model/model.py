@@ -46,10 +46,10 @@ class Model:
         self.inward.load(world)
         self.outward = Outward(self)
 
-    def begin_burst(self, sealed):
-        """The frames that come now come together."""
+    def begin_burst(self, sealed, frames=1):
+        """So many frames that come now come together."""
         self.sealed, self.in_burst = sealed, collections.Counter()
-        self.inward.begin_burst()
+        self.inward.begin_burst(frames)
 
     # Ethernet
 
@@ -104,7 +104,9 @@ class Model:
             if origin.sas or not is_asking:
                 return self._martian("martian_source", origin)
         if self.network.is_own_source(packet) and (origin.sas or self.admission.checks_sources):
-            return self._martian("martian_source", origin)
+            # A policy may refuse it first.
+            refused = self.admission.policy_fault(packet, origin)
+            return self._martian("martian_source", origin, *(refused.drops[0] if refused else ()))
         if self.network.is_martian_destination(packet):
             return self._martian("martian_destination", origin)
         if packet.routing and packet.routing[0] == 0 and packet.routing[1]:
@@ -118,8 +120,8 @@ class Model:
         return None
 
     @staticmethod
-    def _martian(counter, origin):
-        return Course.dropped(counter, *(("inner_malformed", "inner_selector") if origin.sas else ()))
+    def _martian(counter, origin, *others):
+        return Course.dropped(counter, *others, *(("inner_malformed", "inner_selector") if origin.sas else ()))
 
     def _piece(self, packet, origin):
         """Fragments of what is for the gateway are put together before anything is asked of them but where they come
@@ -140,6 +142,8 @@ class Model:
         faults = self.admission.faults(packet, origin)
         if faults:
             return faults
+        if not origin.sas:
+            self.inward.learn(packet)
         is_of_link = is_discovery or self.network.is_group(packet, origin.port)
         with_tap = tuple(name for name, port in self.network.ports.items()
                          if port.host and (name == origin.port or not is_of_link))

@@ -60,11 +60,15 @@ class Outward:
 
     def _decision_of_error(self, source, quoted):
         """An ICMP error that no policy speaks of goes as what returns to the quoted packet's sender does (RFC 4301 6.2)."""
-        protocol = wire.ICMP if quoted.version == 4 else wire.ICMP6
-        selectors = Selectors(quoted.version, int.from_bytes(source, "big"), quoted.source_number, protocol)
+        selectors = self._selectors_of_error(source, quoted)
         if self.policies.lookup(selectors) is None:
             selectors = Selectors.of(quoted).reversed()
         return self.decision(selectors)
+
+    @staticmethod
+    def _selectors_of_error(source, quoted):
+        protocol = wire.ICMP if quoted.version == 4 else wire.ICMP6
+        return Selectors(quoted.version, int.from_bytes(source, "big"), quoted.source_number, protocol)
 
     @staticmethod
     def _is_selected(sa, selectors):
@@ -128,7 +132,7 @@ class Outward:
             return Course.dropped("neighbor_unresolved", "neighbor_queue_full")
         mtu = min(self.network.ports[hop.port].mtu, self.model.path_mtus.get(sa.name, 65535))
         if sa.mode == "transport":
-            return self._transport(sa, packet, hop, mtu)
+            return self._transport(sa, packet, hop, mtu, origin)
         inner_mtu = largest_inner(sa, mtu)
         if len(packet.data) <= inner_mtu:
             return Course([Sealed(sa, hop.port, hop.mac, packet.data)])
@@ -142,10 +146,12 @@ class Outward:
             return Course([Sealed(sa, hop.port, hop.mac, packet.data, cut=mtu, cut_outside=True)])
         return Course([Sealed(sa, hop.port, hop.mac, packet.data, cut=inner_mtu)])
 
-    @staticmethod
-    def _transport(sa, packet, hop, mtu):
+    def _transport(self, sa, packet, hop, mtu, origin):
+        """The header stays, and with it what it says of fragments."""
         if len(packet.data) + overhead(sa, len(packet.payload)) - header_bytes(sa) <= mtu:
             return Course([Sealed(sa, hop.port, hop.mac, packet.data)])
+        if packet.df and (packet.version == 4 or len(packet.data) > IPV6_LEAST_MTU):
+            return Course.dropped("fragment_needed", answer=self.too_big(packet, origin, mtu))
         return Course([Sealed(sa, hop.port, hop.mac, packet.data, cut=mtu, cut_outside=True)])
 
     # The gateway's own ICMP errors
@@ -163,6 +169,8 @@ class Outward:
         source, hop = self.network.address_of(origin.port, packet.version), self.network.hop(packet.source)
         if source is None:
             return None
+        if self.decision(Selectors.of(packet))[0] != "clear" and not self._may_quote(source, packet, origin, hop):
+            return UNTOLD
         kind, sa = self._decision_of_error(source, packet)
         if kind == "drop":
             return UNTOLD.union(sa)
@@ -170,33 +178,39 @@ class Outward:
             hop = self.network.hop(sa.ends[1])
         if hop is None or hop.mac is None:
             return UNTOLD | {"no_route"}
-        made = Answer(hop.port, hop.mac, frozenset((source,)), packet.source, kinds[packet.version], frozenset(codes),
-                      packet.data, word, sa if kind == "sa" else None)
+        by = sa if kind == "sa" else None
+        made = Answer(hop.port, hop.mac, {source: by}, packet.source, kinds[packet.version], frozenset(codes), packet.data,
+                      word)
         if kind == "sa" and sa.packet_limit:
             self.model.in_burst[sa.name] += 1
             made.optional, made.untold = True, UNTOLD.union(SPENT_OUT)
         if hop.port != origin.port:
             made.optional, made.untold = True, made.untold | UNTOLD
-            made.sources |= frozenset(self.network.addresses.get((hop.port, packet.version), ()))
+            made.sources |= dict.fromkeys(self.network.addresses.get((hop.port, packet.version), ()), by)
         return made
+
+    def _may_quote(self, source, packet, origin, hop):
+        """Whether an error may quote what came in clear and is to be protected, or must not leave: where it came from, in
+        clear, as it was seen there."""
+        policy = self.policies.lookup(self._selectors_of_error(source, packet))
+        return bool(hop) and hop.port == origin.port and (policy is None or policy.type == "bypass")
 
     def _answer_by_tunnel(self, packet, origin, kinds, codes, word):
         """Back through the tunnel that the packet came out of, from any own address that its policy lets speak; or
         none."""
-        sources, by = set(), None
+        sources, spent = {}, set(UNTOLD)
         for port in self.network.ports:
             source = self.network.address_of(port, packet.version)
             kind, sa = self._decision_of_error(source, packet) if source else ("clear", None)
             if kind == "sa" and any(sa.ends == opened.ends[::-1] for opened in origin.sas):
-                sources.add(source)
-                by = sa
-        hop = self.network.hop(by.ends[1]) if by else None
+                sources[source] = sa
+                self.model.in_burst[sa.name] += 1
+                spent |= set(SPENT_OUT if sa.packet_limit else ())
+        hop = self.network.hop(next(iter(sources.values())).ends[1]) if sources else None
         if hop is None or hop.mac is None:
             return UNTOLD | {"no_route"}
-        made = Answer(hop.port, hop.mac, frozenset(sources), packet.source, kinds[packet.version], frozenset(codes),
-                      packet.data, word, by)
-        self.model.in_burst[by.name] += 1
-        made.optional, made.untold = True, UNTOLD.union(SPENT_OUT if by.packet_limit else ())
+        made = Answer(hop.port, hop.mac, sources, packet.source, kinds[packet.version], frozenset(codes), packet.data, word)
+        made.optional, made.untold = True, frozenset(spent)
         return made
 
     def too_big(self, packet, origin, mtu):

@@ -59,7 +59,7 @@ class Trial:
         if step.world:
             self._load(bench, step.world)
             return
-        self.model.begin_burst(self.opener.sealed)
+        self.model.begin_burst(self.opener.sealed, len(step.frames))
         judged = self.model.send if step.host else self.model.receive
         courses = [judged(step.port, frame) for frame in step.frames]
         if not step.host:
@@ -156,13 +156,14 @@ class Trial:
                     self.awaited.append((output, note))
                     continue
                 claimed = self._claimed(output, left)
-                # What is cut goes another way, and may come later than what is not.
+                # What is cut goes another way, and may come later than what is not; so does what is put together, or
+                # comes by an SA, beside what comes in clear.
                 for item in claimed if isinstance(output, (Clear, Sealed)) and not output.cut else ():
-                    orders.setdefault(flow_of(output.packet), []).append(seen.index(item))
+                    orders.setdefault((flow_of(output.packet), note), []).append(seen.index(item))
                 if not is_complete(output) and not output.optional:
                     problems.append(f"missing: {output}\n    of frame {number}, {note}")
         problems += [f"unexpected: {item}" for item in left]
-        problems += [f"out of order: {flow}, {order}" for flow, order in orders.items() if order != sorted(order)]
+        problems += [f"out of order, {note}: {flow}, {order}" for (flow, note), order in orders.items() if order != sorted(order)]
         problems += self.opener.faults()
         for item in seen:
             problems += [f"broken: {fault}" for fault in self.invariants.faults(item)]

@@ -69,23 +69,23 @@ class RawFrame(Output):
 
 @dataclasses.dataclass
 class Answer(Output):
-    """An ICMP error of the gateway's own, in clear or by an SA. `codes`: any of these; `word`: the header's second
-    word, None for any; `quoted`: the packet that it is about; `untold`: what counts it where it is optional and does
-    not come."""
+    """An ICMP error of the gateway's own. `sources`: the addresses that it may be from, each with the SA that it goes by
+    then, None for in clear. `codes`: any of these; `word`: the header's second word, None for any; `quoted`: the packet
+    that it is about; `untold`: what counts it where it is optional and does not come."""
 
     port: str
     destination_mac: bytes
-    sources: frozenset
+    sources: dict
     destination: bytes
     kind: int
     codes: frozenset
     quoted: bytes
     word: int = None
-    sa: object = None
     untold: frozenset = frozenset()
 
     def __str__(self):
-        codes, by = "|".join(map(str, sorted(self.codes))), f" by {self.sa.name}" if self.sa else ""
+        codes, names = "|".join(map(str, sorted(self.codes))), {sa.name for sa in self.sources.values() if sa}
+        by = f" by {' or '.join(sorted(names))}" if names else ""
         word = "" if self.word is None else f", word {self.word:#x}"
         return (f"ICMP {self.kind}/{codes} to {wire.text(self.destination)}{by} at {self.port}{word}, about "
                 f"{wire.Packet(self.quoted)}{' (or none)' * self.optional}")
