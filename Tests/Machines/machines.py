@@ -120,7 +120,7 @@ class VM:
                  "-name", f"{PREFIX}-{self.name}", "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512",
                  "-cpu", self.cpu, "-smp", str(self.smp), "-m", str(self.memory),
                  "-kernel", f"{IMAGE}/vmlinuz", "-initrd", f"{IMAGE}/initrd.gz",
-                 "-append", "console=ttyS0 quiet mitigations=off net.ifnames=0 systemd.show_status=0 tsc=reliable "
+                 "-append", "console=ttyS0 quiet mitigations=off net.ifnames=0 systemd.show_status=0 clocksource=hpet "
                             "random.trust_cpu=on no_timer_check panic=5 " + ("intel_iommu=on " if self.iommu else "") + self.cmdline,
                  "-drive", f"if=none,id=root,file={self.disk},format=qcow2,cache=unsafe",
                  "-chardev", f"file,id=console,path={self.folder}/console.log,append=on", "-serial", "chardev:console",

@@ -79,8 +79,12 @@ struct SetupPlan: Equatable {
   private static func giveBack(_ nic: NIC) -> [[String]] {
     var commands = [["driverctl", "unset-override", nic.address]]
     guard let name = nic.interface else { return commands }
-    var script = "n=0; while [ ! -e /sys/class/net/\(name) ] && [ $n -lt 20 ]; do sleep 0.5; n=$((n+1)); done; "
-    script += "ip link set \(name) up"
+    // The kernel may have given it another name meanwhile.
+    let folder = "/sys/bus/pci/devices/\(nic.address)"
+    var script = "n=0; while [ $n -lt 40 ]; do "
+    script += "i=$(ls \(folder)/net \(folder)/virtio*/net 2>/dev/null | grep -v -e : -e '^$' | head -n 1); "
+    script += "[ -n \"$i\" ] && break; sleep 0.5; n=$((n+1)); done; "
+    script += "[ \"$i\" = \(name) ] || ip link set \"$i\" name \(name); ip link set \(name) up"
     for address in nic.addresses { script += "; ip address replace \(address) dev \(name)" }
     for gateway in nic.gateways {
       script += "; ip \(gateway.contains(":") ? "-6 " : "")route replace default via \(gateway) dev \(name)"
