@@ -33,13 +33,15 @@ class Service(EndToEndTest):
         self.addCleanup(self.space.delete)
         self.config = self.folder / "gateway.yaml"
         self.config.write_text(CONFIGURATION.format(folder=self.folder))
-        for name in ("run", "state"):
-            (self.folder / name).mkdir()
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(self.manager.close)
         self.manager.bind(str(self.folder / "notify"))
         self.manager.settimeout(30)
-        run("chown", "-R", "65534:65534", self.folder)
+        for name in ("run", "state"):
+            (self.folder / name).mkdir()
+            os.chown(self.folder / name, 65534, 65534)
+        os.chown(self.folder / "notify", 65534, 65534)
+        self.folder.chmod(0o755)
 
     def start(self, **environment):
         rights = "+net_admin,+net_raw"
@@ -104,6 +106,20 @@ class Service(EndToEndTest):
         tracer.kill()
         self.manager.settimeout(30)
         self.heard("WATCHDOG=1")
+
+    def test_roots_key_daemon_trusts_the_user_to_whom_root_gave_the_folder(self):
+        self.start()
+        self.heard("READY=1")
+
+        def ip():
+            return self.space.run("env", f"LD_PRELOAD={program('libikeshim.so')}", f"GW_RUN_DIR={self.folder}/run", "ip", "xfrm",
+                                  "state", "count", check=False)
+        done = ip()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        # Where others can make folders, nobody knows whose one is.
+        self.folder.chmod(0o777)
+        done = ip()
+        self.assertIn("Operation not permitted", done.stderr)
 
     def test_the_unit_is_confined(self):
         done = run("systemd-analyze", "security", "--offline=true", "--no-pager", ROOT / "Deploy/systemd/gwd.service", check=False)
