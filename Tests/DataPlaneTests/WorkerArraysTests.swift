@@ -40,7 +40,7 @@ extension DataPlaneTests {
       for list in [w.pointee.inbound, w.pointee.policy, w.pointee.outbound, w.pointee.pieces] {
         expectGuard(list.base, capacity, "list")
       }
-      for list in [w.pointee.transmit, w.pointee.sealed] { expectGuard(list.base, capacity, "list") }
+      for list in [w.pointee.transmit, w.pointee.jobPackets] { expectGuard(list.base, capacity, "list") }
       expectGuard(w.pointee.scratch.layers, capacity * ProtocolScratch.layersPerPacket, "layers")
       let images = w.pointee.scratch.images.assumingMemoryBound(to: UInt8.self)
       expectGuard(images, capacity * KeptImage.stride, "images")

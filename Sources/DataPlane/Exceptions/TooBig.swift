@@ -33,7 +33,7 @@ enum TooBig {
     let length = Int(packet.pointee.length)
     if length <= mtu { return true }
     guard packet.pointee.version != DummyStage.version else {
-      OutboundStage.dropCounted(w, packet, sa, .fragmentNeeded)
+      w.drop(packet, sa, .fragmentNeeded)
       return false
     }
     if packet.pointee.version == 6 {
@@ -66,7 +66,7 @@ enum TooBig {
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, mtu: Int
   ) -> Bool {
     ExceptionStage.answer(w, packet, .tooBig, mtu: mtu)
-    OutboundStage.dropCounted(w, packet, sa, .fragmentNeeded)
+    w.drop(packet, sa, .fragmentNeeded)
     return false
   }
 

@@ -40,7 +40,7 @@ enum FastOpening {
     let session = opener.session(of: w)
     let sa = opener.record
     let alignmentMask = Int(sa.pointee.alignment) &- 1
-    var place = w.pointee.sealed.base
+    var place = w.pointee.jobPackets.base
     var job = w.pointee.jobs
     var i = 0
     while i < list.count {
@@ -55,20 +55,20 @@ enum FastOpening {
       place += 1
       job += 1
     }
-    w.pointee.sealed.count = place - w.pointee.sealed.base
+    w.pointee.jobPackets.count = place - w.pointee.jobPackets.base
     return i
   }
 
   // MARK: Any
 
-  /// Jobs for those of `count` packets of the SA that pass the checks, behind those that `sealed` has.
+  /// Jobs for those of `count` packets of the SA that pass the checks, behind those that `jobPackets` has.
   @inline(__always)
   static func prepare(
     _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int, _ opener: InboundSA
   ) {
     let session = opener.session(of: w)
     let sa = opener.record
-    var index = w.pointee.sealed.count
+    var index = w.pointee.jobPackets.count
     var i = 0
     while i < count {
       let packet = packets[i]
@@ -85,10 +85,10 @@ enum FastOpening {
       guard fill(job, w, packet, sa, session, header, textLength: textLength, isExtended: isExtended(sa)) else {
         continue
       }
-      (w.pointee.sealed.base + index).initialize(to: packet)
+      (w.pointee.jobPackets.base + index).initialize(to: packet)
       index &+= 1
     }
-    w.pointee.sealed.count = index
+    w.pointee.jobPackets.count = index
   }
 
   @inline(__always)
@@ -108,7 +108,7 @@ enum FastOpening {
     let low = UInt32(truncatingIfNeeded: identity >> 32).bigEndian
     if isExtended || sa.pointee.replay_window != 0 {
       if let reason = InboundStage.refusesSequence(packet, sa, low: low) {
-        InboundStage.drop(w, packet, sa, reason)
+        w.drop(packet, sa, reason)
         return false
       }
     } else {
@@ -126,6 +126,6 @@ enum FastOpening {
     _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ header: UnsafeMutableRawPointer,
     length: Int
   ) {
-    InboundStage.drop(w, packet, sa, InboundStage.refuses(packet, sa, header, length) ?? .espTooShort)
+    w.drop(packet, sa, InboundStage.refuses(packet, sa, header, length) ?? .espTooShort)
   }
 }

@@ -17,7 +17,7 @@ enum GeneralInbound {
     case AH.ipProtocol: return AHStage.open(w, packet, opener, job, index: index)
     case IPComp.ipProtocol: IPCompStage.open(w, packet, sa)
     case IPProtocol.ipip: IPIPStage.open(w, packet, sa)
-    default: InboundStage.drop(w, packet, sa, .noSA)
+    default: w.drop(packet, sa, .noSA)
     }
     return false
   }

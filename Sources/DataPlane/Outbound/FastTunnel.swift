@@ -61,7 +61,7 @@ enum FastTunnel {
     _ w: WorkerPointer, _ packets: UnsafeMutablePointer<PacketPointer>, _ count: Int,
     _ sa: UnsafeMutablePointer<gw_sa>, job: Int
   ) {
-    let sealed = w.pointee.sealed.base + job
+    let sealed = w.pointee.jobPackets.base + job
     var i = 0
     while i < count {
       let packet = packets[i]
@@ -172,7 +172,7 @@ enum FastTunnel {
     var frame = FastFrame(w, sa, adjacency)
     guard frame.isSimple(packet) else { return false }
     packet.pointee.sa = sa
-    w.pointee.sealed.base[job] = packet
+    w.pointee.jobPackets.base[job] = packet
     let bytes = Int(packet.pointee.length)
     frame.write(packet, w.pointee.jobs + job, number: number)
     w.pointee.identification = frame.identification
@@ -278,7 +278,7 @@ enum FastTunnel {
   /// Sealed frames to their ports' buffers: as a rule all to one.
   @inline(__always)
   private static func finish(_ w: WorkerPointer, _ count: Int) {
-    let packets = w.pointee.sealed.base
+    let packets = w.pointee.jobPackets.base
     let jobs = w.pointee.jobs
     let port = jobs[0].index
     guard port != FastFrame.isTooLarge, jobs[0].succeeded != 0 else { return finishEach(w, count) }
@@ -299,7 +299,7 @@ enum FastTunnel {
 
   @inline(never)
   private static func finishEach(_ w: WorkerPointer, _ count: Int) {
-    let packets = w.pointee.sealed.base
+    let packets = w.pointee.jobPackets.base
     let jobs = w.pointee.jobs
     var i = 0
     while i < count {
@@ -317,7 +317,7 @@ enum FastTunnel {
   private static func unusual(_ w: WorkerPointer, _ packet: PacketPointer, failed: Bool) {
     let sa = packet.pointee.sa.unsafelyUnwrapped
     if failed {
-      OutboundStage.dropCounted(w, packet, sa, .sealFailed)
+      w.drop(packet, sa, .sealFailed)
     } else {
       packet.pointee.adjacency = w.outerAdjacency(sa)
       packet.trim()

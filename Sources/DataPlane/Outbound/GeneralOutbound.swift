@@ -84,7 +84,7 @@ enum GeneralOutbound {
     case AH.ipProtocol: return AHStage.seal(w, packet, sa, job, index: index)
     case IPComp.ipProtocol: IPCompStage.seal(w, packet, sa)
     case IPProtocol.ipip: IPIPStage.seal(w, packet, sa)
-    default: OutboundStage.dropCounted(w, packet, sa, .sealFailed)
+    default: w.drop(packet, sa, .sealFailed)
     }
     return false
   }
@@ -139,7 +139,7 @@ enum GeneralOutbound {
   static func continueBundle(_ w: WorkerPointer, _ packet: PacketPointer, _ next: UnsafeMutablePointer<gw_sa>) {
     packet.pointee.depth += 1
     guard packet.pointee.depth < OutboundStage.maximumBundle else {
-      OutboundStage.dropCounted(w, packet, next, .bundleTooDeep)
+      w.drop(packet, next, .bundleTooDeep)
       return
     }
     guard next.statusAtomic.pointee.load(ordering: .acquiring) & GW_SA_UNUSABLE.rawValue == 0 else {
@@ -150,7 +150,7 @@ enum GeneralOutbound {
     packet.pointee.sa = next
     let refused = packet.pointee.version == 4 ? IPParser.ipv4(packet) : IPParser.ipv6(packet)
     guard refused == nil else {
-      OutboundStage.dropCounted(w, packet, next, .sealFailed)
+      w.drop(packet, next, .sealFailed)
       return
     }
     guard hasRoom(w, packet, next) else { return }

@@ -169,7 +169,7 @@ enum OutboundStage {
         (list.base + kept).initialize(to: list[i])
         kept &+= 1
       } else {
-        dropCounted(w, list[i], sa, isEnd ? .sequenceExhausted : .sequenceUnreserved)
+        w.drop(list[i], sa, isEnd ? .sequenceExhausted : .sequenceUnreserved)
         dropped = true
       }
       i &+= 1
@@ -190,7 +190,7 @@ enum OutboundStage {
   private static func frame(_ w: WorkerPointer) -> Int {
     let list = w.pointee.outbound
     w.pointee.outbound.count = 0
-    w.pointee.sealed.count = 0
+    w.pointee.jobPackets.count = 0
     var counts = SACount(list[0].pointee.sa.unsafelyUnwrapped)
     var jobs = 0
     var i = 0
@@ -206,10 +206,10 @@ enum OutboundStage {
       let kind = sa.pointee.flags & (GW_SA_TUNNEL.rawValue | GW_SA_TFC.rawValue)
       if sa.pointee.sa_protocol == ESP.ipProtocol && kind == GW_SA_TUNNEL.rawValue {
         tunnel(w, packet, sa, w.pointee.jobs + jobs, length: Int(packet.pointee.length))
-        w.pointee.sealed.append(packet)
+        w.pointee.jobPackets.append(packet)
         jobs &+= 1
       } else if GeneralOutbound.frame(w, packet, sa, w.pointee.jobs + jobs, index: jobs) {
-        w.pointee.sealed.append(packet)
+        w.pointee.jobPackets.append(packet)
         jobs &+= 1
       }
     }
@@ -267,7 +267,7 @@ enum OutboundStage {
 
   @inline(__always)
   private static func finish(_ w: WorkerPointer, _ count: Int) {
-    let packets = w.pointee.sealed
+    let packets = w.pointee.jobPackets
     var i = 0
     while i < count {
       let packet = packets[i]
@@ -275,7 +275,7 @@ enum OutboundStage {
       i &+= 1
       let sa = packet.pointee.sa.unsafelyUnwrapped
       guard succeeded != 0 else {
-        dropCounted(w, packet, sa, .sealFailed)
+        w.drop(packet, sa, .sealFailed)
         continue
       }
       let encapsulation = sa.pointee.flags & GeneralOutbound.udpInIPv6
@@ -300,14 +300,6 @@ enum OutboundStage {
     } else {
       w.pointee.transmit.append(packet)
     }
-  }
-
-  @inline(never)
-  static func dropCounted(
-    _ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>, _ reason: DropReason
-  ) {
-    w.pointee.counters.addDrops(slot: sa.pointee.slot, 1)
-    w.drop(packet, reason)
   }
 }
 

@@ -9,11 +9,11 @@ enum UnusableSA {
   @inline(never)
   static func inbound(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
     if sa.statusAtomic.pointee.load(ordering: .relaxed) & GW_SA_STOPPED.rawValue != 0 {
-      return InboundStage.drop(w, packet, sa, .saStopped)
+      return w.drop(packet, sa, .saStopped)
     }
     // What came out of another SA, or was put together, cannot be taken up again from its frame.
     guard packet.pointee.origin == .clear, packet.pointee.depth == 0, !packet.pointee.isFragment else {
-      InboundStage.drop(w, packet, sa, .saUnkeyed)
+      w.drop(packet, sa, .saUnkeyed)
       return ask(w, sa)
     }
     wait(w, packet, sa, .waitsToBeOpened)
@@ -22,12 +22,12 @@ enum UnusableSA {
   @inline(never)
   static func outbound(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
     let status = sa.statusAtomic.pointee.load(ordering: .relaxed)
-    if status & GW_SA_STOPPED.rawValue != 0 { return OutboundStage.dropCounted(w, packet, sa, .saStopped) }
-    if status & GW_SA_HELD.rawValue != 0 { return OutboundStage.dropCounted(w, packet, sa, .sequenceUnreserved) }
+    if status & GW_SA_STOPPED.rawValue != 0 { return w.drop(packet, sa, .saStopped) }
+    if status & GW_SA_HELD.rawValue != 0 { return w.drop(packet, sa, .sequenceUnreserved) }
     let isWhole = packet.pointee.version == 4 || packet.pointee.version == 6
     let mayWait = packet.pointee.origin == .clear || packet.pointee.origin == .host
     guard mayWait, packet.pointee.depth == 0, isWhole else {
-      OutboundStage.dropCounted(w, packet, sa, .saUnkeyed)
+      w.drop(packet, sa, .saUnkeyed)
       return ask(w, sa)
     }
     if packet.pointee.origin == .clear { MissingSA.restoreTTL(packet) }

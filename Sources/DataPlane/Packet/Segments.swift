@@ -52,16 +52,16 @@ enum Segments {
     let needed = length + Int(sa.pointee.overhead) + padding
     // One that reaches further down than usual has no room for headers.
     guard needed <= largestRoom else {
-      OutboundStage.dropCounted(w, packet, sa, .noTailroom)
+      w.drop(packet, sa, .noTailroom)
       return false
     }
     guard let mbuf = buffer(w, needed) else {
-      OutboundStage.dropCounted(w, packet, sa, .noBuffer)
+      w.drop(packet, sa, .noBuffer)
       return false
     }
     guard mbuf.headroom >= Int(sa.pointee.overhead), mbuf.tailroom >= needed else {
       cdpdk_free(mbuf)
-      OutboundStage.dropCounted(w, packet, sa, .noTailroom)
+      w.drop(packet, sa, .noTailroom)
       return false
     }
     mbuf.data.copyMemory(from: packet.pointee.ip, byteCount: length)

@@ -32,7 +32,7 @@ enum AHStage {
     }
     AH.write(sa, at: header, nextHeader: nextHeader, sequence: packet.pointee.sequence)
     guard makeImage(w, packet, end: header - packet.pointee.ip, isSealing: true, index: index) else {
-      OutboundStage.dropCounted(w, packet, sa, .ahUnsupportedHeader)
+      w.drop(packet, sa, .ahUnsupportedHeader)
       return false
     }
     AH.fill(
@@ -71,19 +71,19 @@ enum AHStage {
     guard let view = AHHeader(header, length: Int(packet.pointee.length) &- offset),
       AH.accepts(sa, headerLength: view.headerLength)
     else {
-      InboundStage.drop(w, packet, sa, .ahMalformed)
+      w.drop(packet, sa, .ahMalformed)
       return false
     }
     if let reason = InboundStage.refusesSequence(packet, sa, low: view.sequence) {
-      InboundStage.drop(w, packet, sa, reason)
+      w.drop(packet, sa, reason)
       return false
     }
     guard hasTail(packet) else {
-      InboundStage.drop(w, packet, sa, .noTailroom)
+      w.drop(packet, sa, .noTailroom)
       return false
     }
     guard makeImage(w, packet, end: offset, isSealing: false, index: index) else {
-      InboundStage.drop(w, packet, sa, .ahUnsupportedHeader)
+      w.drop(packet, sa, .ahUnsupportedHeader)
       return false
     }
     let field = w.keptImage(index).icvField
@@ -111,7 +111,7 @@ enum AHStage {
     let offset = Int(packet.pointee.payloadOffset)
     let header = packet.pointee.ip + offset
     guard let view = AHHeader(header, length: Int(packet.pointee.length) &- offset) else {
-      InboundStage.drop(w, packet, sa, .ahMalformed)
+      w.drop(packet, sa, .ahMalformed)
       return
     }
     let payload = header + view.headerLength

@@ -3,9 +3,9 @@ import Engines
 
 /// Hands jobs to their engines: neighbours with the same function go in one burst.
 enum CryptoRuns {
-  /// Job `i` belongs to packet `i` of `sealed`.
+  /// Job `i` belongs to packet `i` of `jobPackets`.
   @inline(__always)
-  static func run(_ w: WorkerPointer, _ count: Int) { run(w.pointee.jobs, w.pointee.sealed, count) }
+  static func run(_ w: WorkerPointer, _ count: Int) { run(w.pointee.jobs, w.pointee.jobPackets, count) }
 
   /// Job `i` belongs to packet `i`.
   @inline(__always)

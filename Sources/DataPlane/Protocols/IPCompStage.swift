@@ -86,10 +86,10 @@ enum IPCompStage {
         header + IPCompHeader.length, length: length, limit: maximumLength &- offset),
       made > 0, place(w, packet, offset: offset, length: made)
     else {
-      InboundStage.drop(w, packet, sa, .decompression)
+      w.drop(packet, sa, .decompression)
       return
     }
-    InboundStage.count(w, sa, bytes: made)
+    SACount.one(w, sa, bytes: made)
     InboundStage.unwrap(
       w, packet, sa, payload: packet.pointee.ip + offset, length: made, nextHeader: nextHeader)
   }

@@ -136,15 +136,15 @@ enum SharedBursts {
       return
     }
     let first = w.pointee.handoff.jobCount
-    let (jobs, sealed) = (w.pointee.jobs, w.pointee.sealed)
+    let (jobs, jobPackets) = (w.pointee.jobs, w.pointee.jobPackets)
     w.pointee.jobs = w.pointee.handoff.jobs + first
-    w.pointee.sealed = w.pointee.handoff.packets.from(first)
+    w.pointee.jobPackets = w.pointee.handoff.packets.from(first)
     InboundStage.prepare(w, w.pointee.inbound, found)
-    let count = w.pointee.sealed.count
-    let bytes = address(w.pointee.jobs, w.pointee.sealed, count)
+    let count = w.pointee.jobPackets.count
+    let bytes = address(w.pointee.jobs, w.pointee.jobPackets, count)
     w.pointee.inbound.count = 0
     w.pointee.jobs = jobs
-    w.pointee.sealed = sealed
+    w.pointee.jobPackets = jobPackets
     w.mark(.inbound)
     guard count > 0 else { return }
     let shared = w.pointee.handoff.bursts + w.pointee.handoff.burstCount
@@ -182,7 +182,7 @@ enum SharedBursts {
   static func complete(_ w: WorkerPointer) {
     let count = w.pointee.handoff.burstCount
     guard count > 0 else { return }
-    let (jobs, sealed) = (w.pointee.jobs, w.pointee.sealed)
+    let (jobs, jobPackets) = (w.pointee.jobs, w.pointee.jobPackets)
     // What waits in `inbound` came later than what was shared, and goes on after it.
     let waiting = w.pointee.inbound
     w.pointee.inbound = waiting.from(waiting.count)
@@ -193,13 +193,13 @@ enum SharedBursts {
       settle(w, i, count)
       let first = Int(shared.pointee.first)
       w.pointee.jobs = w.pointee.handoff.jobs + first
-      w.pointee.sealed = w.pointee.handoff.packets.from(first)
+      w.pointee.jobPackets = w.pointee.handoff.packets.from(first)
       InboundStage.finish(w, Int(shared.pointee.count))
       shared.pointee.state.store(SharedBurst.State.free, ordering: .relaxed)
       w.mark(.inbound)
       i &+= 1
       w.pointee.jobs = jobs
-      w.pointee.sealed = sealed
+      w.pointee.jobPackets = jobPackets
       WorkerLoop.runStages(w)
       w.pointee.records.release(keeping: received)
     }

@@ -80,7 +80,7 @@ final class WorkerMemory: @unchecked Sendable {
         records: PacketRecords(base: memory(Packet.self, capacity), capacity: capacity),
         jobs: memory(CryptoJob.self, capacity), freed: memory(Mbuf?.self, Worker.txCapacity),
         pieceBuffers: memory(Mbuf?.self, Worker.maximumPieces), inbound: list(capacity), policy: list(capacity),
-        outbound: list(capacity), pieces: list(capacity), transmit: list(capacity), sealed: list(capacity),
+        outbound: list(capacity), pieces: list(capacity), transmit: list(capacity), jobPackets: list(capacity),
         inboundSAs: context.tables.security.inbound,
         outboundSAs: context.tables.security.outbound, spd: context.tables.security.spd,
         fib: context.tables.fib, adjacencies: context.tables.adjacencies,

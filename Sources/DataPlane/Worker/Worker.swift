@@ -132,7 +132,7 @@ public struct Worker {
   /// Packets that go out by an adjacency.
   var transmit: PacketList
   /// Packets that wait for their job's outcome, by job.
-  var sealed: PacketList
+  var jobPackets: PacketList
 
   // Tables.
   let inboundSAs: InboundSAD

@@ -18,7 +18,7 @@ enum Reassembly {
   @inline(never)
   static func beforeTransport(_ w: WorkerPointer, _ packet: PacketPointer, _ sa: UnsafeMutablePointer<gw_sa>) {
     // The SA that it came out of has made room for this one in the record: it could not be checked again.
-    guard packet.pointee.origin != .tunnel else { return OutboundStage.dropCounted(w, packet, sa, .fragmentLimit) }
+    guard packet.pointee.origin != .tunnel else { return w.drop(packet, sa, .fragmentLimit) }
     packet.pointee.policy = nil
     packet.pointee.sa = nil
     if packet.pointee.origin != .host { MissingSA.restoreTTL(packet) }

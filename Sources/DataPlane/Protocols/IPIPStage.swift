@@ -30,12 +30,12 @@ enum IPIPStage {
     guard packet.pointee.key.source_low == sa.pointee.source_low,
       packet.pointee.key.source_high == sa.pointee.source_high
     else {
-      InboundStage.drop(w, packet, sa, .noSA)
+      w.drop(packet, sa, .noSA)
       return
     }
     let offset = Int(packet.pointee.payloadOffset)
     let length = Int(packet.pointee.length) &- offset
-    InboundStage.count(w, sa, bytes: length)
+    SACount.one(w, sa, bytes: length)
     InboundStage.unwrap(
       w, packet, sa, payload: packet.pointee.ip + offset, length: length, nextHeader: packet.pointee.ipProtocol)
   }
