@@ -91,6 +91,7 @@ class Inward:
             return [Course.dropped("encapsulation_mismatch", *spent)]
         if len(origin.sas) >= DEEPEST_NESTING:
             return [Course.dropped("nesting_too_deep")]
+        before = {name: counts[0] for name, counts in self.charged.items()}
         try:
             inner, next_header = self._opened(sa, outer, data, low)
         except Refused as refused:
@@ -98,8 +99,10 @@ class Inward:
         courses = self._inside(sa, outer, origin, inner, next_header)
         if not may_end or self.to_come == 1 and least == most:
             return courses
-        # Which of a burst are the last of an SA is not said: what is put together comes behind the rest.
-        self.charged[sa.name][0] = least
+        # Which of a burst are the last of an SA is not said, as what is put together comes behind the rest; nor whether
+        # SAs inside were charged.
+        for name, counts in self.charged.items():
+            counts[0] = before[name]
         for course in courses:
             for output in course.outputs:
                 output.optional = output.optional or output.to_host
