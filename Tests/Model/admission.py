@@ -55,7 +55,9 @@ class Admission:
                 return hidden
         # What an SA itself may carry (RFC 4301 5.2 step 4); as on Linux, all SAs that a packet came by are asked.
         if any(sa.selector and not selects_packet(sa, packet) for sa in origin.sas):
-            return Course.dropped("inner_selector")
+            # A selector for all of one family may count as none: then no policy speaks for the packet.
+            others = () if self.incoming.lookup(selectors) else ("tunnel_policy",)
+            return Course.dropped("inner_selector", *others)
         policy = self.incoming.lookup(selectors)
         if policy is None:
             # As on Linux: without a policy an SA's own selector decides what it may carry.
