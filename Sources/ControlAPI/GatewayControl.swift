@@ -18,6 +18,10 @@ public protocol GatewayControl: Sendable {
   func routes() async throws(ControlError) -> [RouteStatus]
   func neighbors() async throws(ControlError) -> [NeighborStatus]
   func engines() async throws(ControlError) -> [EngineStatus]
+  /// What of the log is kept, from a moment on.
+  func log(since: Double) async throws(ControlError) -> [LogLine]
+  /// What the key daemon calls the SAs of request IDs.
+  func daemonNames() async throws(ControlError) -> [DaemonName]
 
   /// Atomic: all of it, or `LoadReport.failures` says why nothing changed. Else what succeeded stands.
   func load(_ transaction: RuleTransaction) async throws(ControlError) -> LoadReport

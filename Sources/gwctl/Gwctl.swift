@@ -14,7 +14,8 @@ struct Gwctl: ParsableCommand {
       """,
     version: ProductVersion.current,
     subcommands: [
-      Show.self, Status.self, Top.self, Load.self, Delete.self, Check.self, Flush.self, Reload.self, Monitor.self,
+      Show.self, Status.self, Top.self, Log.self, Load.self, Delete.self, Check.self, Flush.self, Reload.self,
+      Monitor.self,
       IKECommand.self, Doctor.self, Setup.self,
     ])
 

@@ -15,6 +15,10 @@ public final class FakeGateway: GatewayControl {
     ]
     public var tunnels = [Samples.tunnel]
     public var tunnelQueries: [TunnelQuery] = []
+    public var log = [
+      LogLine(atSeconds: 1_700_000_000, level: "notice", text: "tunnel a: down", fields: ["tunnel": "a"])
+    ]
+    public var daemonNames: [DaemonName] = []
     public var loads: [RuleTransaction] = []
     public var checks: [RuleTransaction] = []
     public var flushes: [FlushRequest.Target] = []
@@ -123,6 +127,11 @@ public final class FakeGateway: GatewayControl {
       origin: "kernel", queuedPackets: 4)
     return try answer { _ in [neighbor] }
   }
+
+  public func log(since: Double) async throws(ControlError) -> [LogLine] {
+    try answer { state in state.log.filter { $0.atSeconds >= since } }
+  }
+  public func daemonNames() async throws(ControlError) -> [DaemonName] { try answer { $0.daemonNames } }
 
   public func engines() async throws(ControlError) -> [EngineStatus] {
     let engine = EngineStatus(

@@ -141,6 +141,40 @@ class DaemonTunnelTest(CharonPairTest):
         wait_for(lambda: tunnels(gw1)["gw/net"]["state"] == "up", 20, "the tunnel is up again")
         self.assertEqual(tunnels(gw1)["gw/net"]["comings"], 2)
 
+    def test_what_the_daemon_tells_of_sas(self):
+        """Identities, flows and remote_auth, which the key socket does not carry, as the mission's listing has them."""
+        gw1 = self.lab.gw1
+        self.load()
+        self.charons[0].initiate()
+        wait_for(lambda: "remote_auth" in gw1.gwctl("show", "sa", "-vv").stdout, 20, "charon was heard")
+        text = gw1.gwctl("show", "sa", "-vv").stdout
+        for source, destination, way, near, far in ((GW1, GW2, "out", LAN1, LAN2), (GW2, GW1, "in", LAN2, LAN1)):
+            part = text[text.index(f"\taddress_src: {source}\n"):]
+            self.assertRegex(part, f"""\taddress_src: {source}
+\taddress_dst: {destination}
+\tidentity_src: type prefix id 0: {source}/32
+\tidentity_dst: type prefix id 0: {destination}/32
+\tsrc_mask: 255.255.255.0
+\tdst_mask: 255.255.255.0
+\tprotocol: proto 0 flags 0
+\tflow_type: type use direction {way}
+\tsrc_flow: {near.split('/')[0]}
+\tdst_flow: {far.split('/')[0]}
+\tremote_auth: type passphrase
+""")
+
+    def test_log(self):
+        gw1 = self.lab.gw1
+        self.load()
+        self.charons[0].initiate()
+        wait_for(lambda: "gw/net" in tunnels(gw1), 20, "the tunnel has the connection's name")
+        self.charons[0].swanctl("--terminate", "--ike", "gw")
+        wait_for(lambda: "gw/net" in gw1.gwctl("log", "--tunnel", "gw/net").stdout, 10, "the log tells of the tunnel")
+        self.assertRegex(gw1.gwctl("log", "--since", "1m", "--tunnel", "gw/net").stdout,
+                         rf"[0-9T:-]+Z notice: tunnel gw/net to {GW2}: down: ")
+        self.assertRegex(gw1.log_text(), r"(?m)^20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9:.]{12} info: gwd .* runs")
+        self.assertNotRegex(gw1.log_text(), "libbpf|libxdp|EAL:")
+
 
 class StaticTunnelTest(TwoGatewaysTest):
     """Flows with static keys."""

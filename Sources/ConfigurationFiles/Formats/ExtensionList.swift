@@ -14,6 +14,7 @@ struct ExtensionList {
     case proposal = 13
     case sourceMask = 17
     case destinationMask, ipProtocol, flowType, sourceFlow, destinationFlow, sa2, destination2
+    case remoteAuthentication = 29
     case udpEncapsulation = 31
     case lifetimeLastUse
     case saType2 = 35
@@ -42,6 +43,7 @@ struct ExtensionList {
       case .destinationFlow: "dst_flow"
       case .sa2: "sa2"
       case .destination2: "dst2"
+      case .remoteAuthentication: "remote_auth"
       case .udpEncapsulation: "udpencap"
       case .lifetimeLastUse: "lifetime_lastuse"
       case .saType2: "satype2"
@@ -92,6 +94,11 @@ struct ExtensionList {
       add(
         .interface, "sec\(sa.parameters.interfaceID) direction \(sa.isOutgoing ? "out" : "in")", words: 2)
     }
+  }
+
+  /// `rsa` or `passphrase`.
+  mutating func addRemoteAuthentication(_ type: String) {
+    add(.remoteAuthentication, "type \(type)", words: 1)
   }
 
   mutating func addSA(_ sa: SARecord) {

@@ -6,6 +6,9 @@ import Wire
 public struct IPsecctlPrinter: Sendable {
   public var options: PrintOptions
 
+  /// How the peers of SAs proved themselves, where that is known: `remote_auth`.
+  public var remoteAuthentications: [SAIdentifier: String] = [:]
+
   public init(options: PrintOptions = PrintOptions()) { self.options = options }
 
   /// `-s all`.
@@ -70,6 +73,7 @@ public struct IPsecctlPrinter: Sendable {
     }
     guard options.verbosity > 0 else { return text }
     var extensions = ExtensionList(sa, showsKeys: options.showsKeys, showsZeroCounters: options.verbosity > 1)
+    if let type = remoteAuthentications[parameters.identifier] { extensions.addRemoteAuthentication(type) }
     if let next { extensions.addBundle(next, others[next], isIPComp: parameters.saProtocol == .ipcomp) }
     return text + extensions.text
   }

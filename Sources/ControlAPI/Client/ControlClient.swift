@@ -28,6 +28,8 @@ public struct ControlClient: Sendable {
   public func routes() throws(ControlClientError) -> [RouteStatus] { try get("/v1/routes") }
   public func neighbors() throws(ControlClientError) -> [NeighborStatus] { try get("/v1/neighbors") }
   public func engines() throws(ControlClientError) -> [EngineStatus] { try get("/v1/engines") }
+  public func log(since: Double) throws(ControlClientError) -> [LogLine] { try list("/v1/log?since=\(since)") }
+  public func daemonNames() throws(ControlClientError) -> [DaemonName] { try list("/v1/ike/names") }
   public func keyDaemon() throws(ControlClientError) -> KeyDaemonStatus { try get("/v1/ike") }
   public func keyDaemon(_ request: KeyDaemonRequest) throws(ControlClientError) -> KeyDaemonStatus {
     try post("/v1/ike", request)

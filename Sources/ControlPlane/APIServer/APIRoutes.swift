@@ -25,6 +25,8 @@ struct APIRoutes: Sendable {
       ("GET", "/v1/routes", { _ in try json(await gateway.routes()) }),
       ("GET", "/v1/neighbors", { _ in try json(await gateway.neighbors()) }),
       ("GET", "/v1/engines", { _ in try json(await gateway.engines()) }),
+      ("GET", "/v1/log", log),
+      ("GET", "/v1/ike/names", { _ in list(try await gateway.daemonNames()) }),
       ("GET", "/v1/ike", { _ in try json(await gateway.keyDaemon()) }),
       ("POST", "/v1/ike", keyDaemon),
       ("GET", "/v1/events", events),
@@ -45,6 +47,14 @@ struct APIRoutes: Sendable {
   private func sas(_ request: HTTPRequest) async throws -> HTTPResponse {
     let reveal = try wantsKeys(request)
     return list(try await gateway.securityAssociations(), revealKeys: reveal)
+  }
+
+  private func log(_ request: HTTPRequest) async throws -> HTTPResponse {
+    let since = request.values("since").first ?? "0"
+    guard let moment = Double(since), moment.isFinite else {
+      throw ControlError(.malformed, "since is in seconds since the epoch")
+    }
+    return list(try await gateway.log(since: moment))
   }
 
   private func keyDaemon(_ request: HTTPRequest) async throws -> HTTPResponse {

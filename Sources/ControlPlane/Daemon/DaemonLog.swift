@@ -1,12 +1,15 @@
+import ControlAPI
 import Foundation
 import Logging
 
-/// The daemon's log, on standard error: for journald with its `<N>` priorities, for people with the time.
+/// The daemon's log, on standard error: for journald with its `<N>` priorities, for people with date and time. Lines that
+/// are about a tunnel, SA or peer go to journald with fields that say so.
 public struct DaemonLog: LogHandler {
   public var metadata: Logger.Metadata = [:]
   public var logLevel: Logger.Level
   private let label: String
   private static let isJournal = ProcessInfo.processInfo.environment["JOURNAL_STREAM"] != nil
+  private static let journal = isJournal ? JournalSocket() : nil
 
   public init(label: String, level: Logger.Level) {
     self.label = label
@@ -19,9 +22,27 @@ public struct DaemonLog: LogHandler {
   }
 
   public func log(event: LogEvent) {
-    let prefix = Self.isJournal ? "<\(Self.priority(event.level))>" : "\(Self.time()) \(event.level): "
-    let lines = "\(event.message)".split(separator: "\n").map { prefix + Self.plain($0) + "\n" }.joined()
-    FileHandle.standardError.write(Data(lines.utf8))
+    let fields = metadata.merging(event.metadata ?? [:]) { $1 }.mapValues { Self.plain("\($0)"[...]) }
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    let lines = "\(event.message)".split(separator: "\n").map(Self.plain)
+    for line in lines {
+      LogMemory.shared.append(
+        LogLine(
+          atSeconds: Double(now.tv_sec) + Double(now.tv_nsec) / 1e9, level: "\(event.level)", text: line, fields: fields
+        ))
+    }
+    if !fields.isEmpty, let journal = Self.journal {
+      let named = fields.sorted { $0.key < $1.key }.map { (name: "GW_" + $0.key.uppercased(), value: $0.value) }
+      let usual = [
+        (name: "MESSAGE", value: lines.joined(separator: "\n")),
+        (name: "PRIORITY", value: "\(Self.priority(event.level))"),
+        (name: "SYSLOG_IDENTIFIER", value: "gwd"),
+      ]
+      if journal.send(usual + named) { return }
+    }
+    let prefix = Self.isJournal ? "<\(Self.priority(event.level))>" : "\(Self.time(now)) \(event.level): "
+    FileHandle.standardError.write(Data(lines.map { prefix + $0 + "\n" }.joined().utf8))
   }
 
   /// Words of peers and clients are in it: none of them moves a cursor.
@@ -46,14 +67,13 @@ public struct DaemonLog: LogHandler {
     }
   }
 
-  private static func time() -> String {
-    var now = timespec()
-    clock_gettime(CLOCK_REALTIME, &now)
-    var parts = tm()
-    localtime_r(&now.tv_sec, &parts)
+  private static func time(_ now: timespec) -> String {
+    var (parts, seconds) = (tm(), now.tv_sec)
+    localtime_r(&seconds, &parts)
     func two(_ value: Int32) -> String { value < 10 ? "0\(value)" : "\(value)" }
     let milliseconds = now.tv_nsec / 1_000_000
     let padded = String(1000 + milliseconds).dropFirst()
-    return "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(padded)"
+    let date = "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
+    return "\(date) \(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(padded)"
   }
 }

@@ -78,6 +78,7 @@ public final class Gateway: @unchecked Sendable {
     }
     directory = try RunDirectory(paths)
     journal = try SequenceJournal(path: paths.numberFile)
+    LibraryOutput.follow(logger)
     eal = try EAL(Self.ealConfiguration(configuration, runDirectory: paths.runDirectory))
     logger.info("\(EAL.version): workers on cores \(eal.workers.map { String($0.core) }.joined(separator: ", "))")
     // After EAL made its threads, which would take it over.
@@ -115,9 +116,13 @@ public final class Gateway: @unchecked Sendable {
     policyJournal = PolicyJournal(path: paths.policyFile)
     tunnels = TunnelTable(database)
     do {
-      dataPlane = try DataPlane(
-        Self.dataPlaneConfiguration(configuration, limits), eal: eal, quiescence: quiescence,
-        tables: DataPlaneTables(database, routing))
+      // Not `self`, which is not whole yet.
+      let (eal, quiescence, tables) = (self.eal, self.quiescence, DataPlaneTables(database, routing))
+      dataPlane = try LibraryOutput.collecting(logger) {
+        try DataPlane(
+          Self.dataPlaneConfiguration(configuration, limits), eal: eal, quiescence: quiescence,
+          tables: tables)
+      }
     } catch {
       eal.stop()
       directory.release()
@@ -196,7 +201,7 @@ public final class Gateway: @unchecked Sendable {
       paths: paths, database: database, loop: loop, configuration: configuration, logger: logger
     ) { [unowned self] in nameIKESocket($0, takesESP: $1) }
     keySockets?.onFlush = { [unowned self] in doing("its key daemon left", $0) }
-    try dataPlane.start()
+    try LibraryOutput.collecting(logger) { try dataPlane.start() }
     try attachHostPorts()
     // The daemon speaks through the TAPs.
     try ike.start()

@@ -3,6 +3,7 @@ import DataPlane
 import Engines
 import Foundation
 import IPsec
+import Logging
 import Synchronization
 import Wire
 
@@ -61,9 +62,11 @@ extension Gateway {
     tunnels.handle(event, origin: origin)
     switch event {
     case .saExpired(let record, let hard):
-      logger.info("\(record.parameters.identifier): \(hard ? "hard" : "soft") lifetime reached")
+      logger.info(
+        "\(record.parameters.identifier): \(hard ? "hard" : "soft") lifetime reached", metadata: record.logFields)
     case .mapping(let record, let source, let port):
-      logger.notice("\(record.parameters.identifier): peer is at \(source) port \(port) now")
+      logger.notice(
+        "\(record.parameters.identifier): peer is at \(source) port \(port) now", metadata: record.logFields)
     case .policyAdded(let record) where record.parameters.direction == .out && database.acquiresOutstanding > 0:
       // A key daemon may answer for a wide policy by a narrower one that has the SA.
       dataPlane.host.releaseProtected(policy: nil)
@@ -139,4 +142,12 @@ extension Gateway {
 
   /// Of all SAs together, a second: the ring to a worker holds 1024 at a time.
   private static let mostDummies = 1000
+}
+
+extension SARecord {
+  /// Whom a line of the log is about.
+  var logFields: Logger.Metadata {
+    let peer = isInbound == true ? parameters.source : parameters.destination
+    return ["spi": "0x\(String(parameters.spi, radix: 16))", "peer": "\(peer)"]
+  }
 }

@@ -73,6 +73,10 @@ public struct GatewayService: GatewayControl {
     return report
   }
 
+  public func log(since: Double) async throws(ControlError) -> [LogLine] { LogMemory.shared.lines(since: since) }
+
+  public func daemonNames() async throws(ControlError) -> [DaemonName] { try await ask { $0.tunnels.daemonNames } }
+
   public func keyDaemon() async throws(ControlError) -> KeyDaemonStatus { try await ask { $0.keyDaemonStatus } }
 
   public func keyDaemon(_ request: KeyDaemonRequest) async throws(ControlError) -> KeyDaemonStatus {

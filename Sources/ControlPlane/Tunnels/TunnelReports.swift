@@ -1,4 +1,5 @@
 import ControlAPI
+import IKEControl
 import IPsec
 import Wire
 
@@ -59,6 +60,21 @@ extension TunnelTable {
     if withAssociations { status.associations = records.map(TunnelStatus.Association.init) }
     if withHistory { status.history = tunnel.history.bits }
     return status
+  }
+
+  var daemonNames: [DaemonName] {
+    children.values.compactMap { child in
+      guard let peer = child.peer else { return nil }
+      var name = DaemonName(
+        saProtocol: child.saProtocol, peer: peer, requestID: child.requestID, connection: child.connection,
+        child: child.name)
+      name.localIdentity = child.localIdentity.flatMap(Identity.init(daemon:))
+      name.remoteIdentity = child.remoteIdentity.flatMap(Identity.init(daemon:))
+      name.remoteAuthentication = child.remoteAuthentication
+      name.selector = selector(
+        of: TunnelBinding(saProtocol: child.saProtocol, peer: peer, requestID: child.requestID))
+      return name
+    }
   }
 
   private func associations(of tunnel: Tunnel) -> [SARecord] {

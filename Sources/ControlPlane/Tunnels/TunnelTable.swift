@@ -513,6 +513,11 @@ final class TunnelTable {
     database.associations(of: binding, atMost: limit)
   }
 
+  /// What the first of its flows selects.
+  func selector(of binding: TunnelBinding) -> Selector? {
+    byBinding[binding]?.values.first?.flows.first { $0.bindings.contains(binding) }?.selector
+  }
+
   func droppedWithoutSA(_ flow: Tunnel.Flow) -> UInt64 { database.droppedWithoutSA(ofPolicy: flow.out) }
 
   func traffic(of tunnel: Tunnel) -> (received: TrafficCount, sent: TrafficCount) {

@@ -95,6 +95,9 @@ final class IKEAgentThread {
     try connection.register("child-updown")
     try connection.register("log")
     var session = Charon(connection: connection)
+    try connection.stream("list-conns", event: "list-conn") { answer in
+      for (name, section) in answer.sections { session.notes.noteConnection(name, section) }
+    }
     // What is there already, none of it by an event.
     try connection.stream("list-sas", VICISection(["noblock": "yes"]), event: "list-sa") { answer in
       for (name, sa) in answer.sections { session.notes.noteChildren(of: name, sa) }
@@ -167,6 +170,15 @@ final class IKEAgentThread {
   private func takeEvents() throws(VICIError) {
     for _ in 0..<Self.eventsATurn {
       guard var session = charon, let event = try session.connection.nextEvent(until: .now) else { return }
+      if event.name == "child-updown", event.message.text("up") == "yes" {
+        for name in event.message.sections.map(\.name) where session.notes.authentications[name] == nil {
+          var heard: [(name: String, section: VICISection)] = []
+          try session.connection.stream("list-conns", VICISection(["ike": name]), event: "list-conn") {
+            heard += $0.sections
+          }
+          for (name, section) in heard { session.notes.noteConnection(name, section) }
+        }
+      }
       session.notes.take(event)
       charon = session
       guard event.name != "log" else { continue }

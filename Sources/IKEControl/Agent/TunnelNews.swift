@@ -11,6 +11,8 @@ public struct DaemonChild: Sendable, Hashable {
   public var peer: IPAddress?
   public var localIdentity: String?
   public var remoteIdentity: String?
+  /// As OpenBSD names it: `rsa` for any signature, `passphrase` for a pre-shared key.
+  public var remoteAuthentication: String?
 
   public init(
     requestID: UInt32, saProtocol: SAProtocol = .esp, connection: String, name: String, peer: IPAddress?,

@@ -20,6 +20,8 @@ public struct TunnelNotes: Sendable {
   private var peers: Set<String> = []
   /// Connections that are none of the gateway's rules and have had SAs.
   private var others: Set<String> = []
+  /// By connection, how its peer proves itself; empty: not known.
+  private(set) var authentications: [String: String] = [:]
   /// What the control thread has not been told yet.
   var news = TunnelNews()
   /// Rekeyed SAs are the same tunnel.
@@ -75,10 +77,20 @@ public struct TunnelNotes: Sendable {
     }
   }
 
+  /// Of `list-conn`.
+  mutating func noteConnection(_ name: String, _ section: VICISection) {
+    guard authentications.count < Self.mostOthers || authentications[name] != nil else { return }
+    let remote = section.sections.first { $0.name.hasPrefix("remote-") }?.section.text("class") ?? ""
+    authentications[name] = remote.contains("shared") ? "passphrase" : remote.contains("public") ? "rsa" : nil
+  }
+
   /// Of a connection that has SAs.
   mutating func noteChildren(of connection: String, _ sa: VICISection) {
     if !peers.contains(connection), others.count < Self.mostOthers { others.insert(connection) }
-    for child in DaemonChild.all(connection, sa) { news.children[child.requestID] = child }
+    for var child in DaemonChild.all(connection, sa) {
+      child.remoteAuthentication = authentications[connection]
+      news.children[child.requestID] = child
+    }
   }
 }
 

@@ -49,8 +49,12 @@ struct ShowSA: ParsableCommand {
   func run() throws {
     if options.json { return try global.printJSON("/v1/sa" + (keys ? "?keys=1" : "")) }
     let sas = try global.ask { client throws(ControlClientError) in try client.securityAssociations(keys: keys) }
-    let printer = IPsecctlPrinter(options: PrintOptions(verbosity: min(options.verbose, 2), showsKeys: keys))
-    Terminal.standard.write(printer.sas(sas))
+    var printer = IPsecctlPrinter(options: PrintOptions(verbosity: min(options.verbose, 2), showsKeys: keys))
+    guard options.verbose > 0 else { return Terminal.standard.write(printer.sas(sas)) }
+    let names = try global.ask { client throws(ControlClientError) in try client.daemonNames() }
+    let (completed, authentications) = names.complete(sas)
+    printer.remoteAuthentications = authentications
+    Terminal.standard.write(printer.sas(completed))
   }
 }
 

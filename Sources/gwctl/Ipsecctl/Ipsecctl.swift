@@ -165,17 +165,21 @@ struct Ipsecctl {
   // MARK: -s
 
   private func show(_ listing: IpsecctlOptions.Listing, _ options: IpsecctlOptions) throws(Exit) {
-    let printer = IPsecctlPrinter(options: printOptions(options))
+    var printer = IPsecctlPrinter(options: printOptions(options))
     let flows =
       listing == .sa
       ? []
       : try ask("ipsecctl_get_rules: sysctl") { client throws(ControlClientError) in try client.policies() }
-    let sas =
+    var sas =
       listing == .flow
       ? []
       : try ask("ipsecctl_show: sysctl") { client throws(ControlClientError) in
         try client.securityAssociations(keys: options.showsKeys)
       }
+    if options.verbosity > 0, listing != .flow {
+      let names = try ask("ipsecctl_show: sysctl") { client throws(ControlClientError) in try client.daemonNames() }
+      (sas, printer.remoteAuthentications) = names.complete(sas)
+    }
     switch listing {
     case .flow: terminal.write(printer.flows(flows))
     case .sa: terminal.write(printer.sas(sas))

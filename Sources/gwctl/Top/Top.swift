@@ -42,6 +42,8 @@ struct Top: ParsableCommand {
   private func writePages(_ view: inout TopView, looks: Int?) throws {
     let terminal = Terminal.standard
     let size = TopTerminal.size
+    // A file is as wide as it has to be.
+    let columns = TopTerminal.isTerminal ? max(80, size.columns) : 200
     let rows = once || json ? Self.pageRows : max(1, size.rows - TopScreen.headerRows)
     var last = try TopLook(global, view, rows: rows)
     var count = 0
@@ -52,7 +54,7 @@ struct Top: ParsableCommand {
       if json {
         terminal.write(String(decoding: try APICoding.encode(page), as: UTF8.self) + "\n")
       } else {
-        let screen = TopScreen(page, view, columns: max(80, size.columns), isUnicode: TopTerminal.isUnicode)
+        let screen = TopScreen(page, view, columns: columns, isUnicode: TopTerminal.isUnicode)
         terminal.write((count > 0 ? "\n" : "") + screen.plainText)
       }
       terminal.flush()

@@ -59,7 +59,7 @@ struct TopScreen {
       lines.append(color + line(row.text) + (color.isEmpty ? "" : "\u{1b}[m"))
     }
     let shown = lines.prefix(max(1, count))
-    return "\u{1b}[H" + shown.map { $0 + "\u{1b}[K" }.joined(separator: "\r\n") + "\u{1b}[J"
+    return "\u{1b}[H" + shown.map { $0 + "\u{1b}[K" }.joined(separator: "\n") + "\u{1b}[J"
   }
 
   private func line(_ text: String) -> String { String(Table.plain(text).prefix(columns)) }
@@ -84,17 +84,17 @@ struct TopTable {
   init(_ tunnels: [TunnelStatus], columns: Int, now: Double, isUnicode: Bool) {
     var parts: [(column: Column<TunnelStatus>, width: Int, least: Int)] = [
       (.left("STATE") { $0.state.rawValue }, 10, 0),
-      (.right("FOR") { Quantity.duration(now - $0.since) }, 12, 60),
-      (.right("IN/S") { Quantity.bits($0.rates.second.inBitsPerSecond) }, 9, 0),
-      (.right("OUT/S") { Quantity.bits($0.rates.second.outBitsPerSecond) }, 9, 0),
+      (.right("FOR") { Quantity.duration(now - $0.since) }, 11, 60),
+      (.right("IN/S") { Quantity.bits($0.rates.second.inBitsPerSecond) }, 8, 0),
+      (.right("OUT/S") { Quantity.bits($0.rates.second.outBitsPerSecond) }, 8, 0),
       (
         .right("PACKETS/S") {
           Quantity.bits($0.rates.second.inPacketsPerSecond + $0.rates.second.outPacketsPerSecond)
-        }, 9, 90
+        }, 9, 130
       ),
-      (.right("DROPS") { Quantity.grouped($0.drops.values.reduce(0, &+)) }, 9, 80),
+      (.right("DROPS") { Quantity.grouped($0.drops.values.reduce(0, &+)) }, 8, 80),
       (.left("LAST 20 S") { Spark.text($0.history ?? [], width: Self.sparks, isUnicode: isUnicode) }, Self.sparks, 100),
-      (.left("WHY") { $0.reason ?? "" }, 30, 140),
+      (.left("WHY") { $0.reason ?? "" }, 30, 160),
     ]
     parts.removeAll { $0.least > columns }
     let fixed = parts.reduce(0) { $0 + $1.width + 2 }

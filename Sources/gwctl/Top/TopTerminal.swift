@@ -22,6 +22,8 @@ final class TopTerminal {
     return isatty(STDOUT_FILENO) == 1 && isatty(STDIN_FILENO) == 1 && !["", "dumb", "unknown"].contains(type)
   }
 
+  static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
+
   static var isUnicode: Bool {
     let environment = ProcessInfo.processInfo.environment
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].lazy.compactMap { environment[$0] }.first { !$0.isEmpty } ?? ""

@@ -1,0 +1,45 @@
+import ControlAPI
+import Foundation
+import Glibc
+import Testing
+
+@testable import ControlPlane
+
+@Suite struct LogTests {
+  @Test func theLastLinesAreKept() {
+    let memory = LogMemory()
+    for number in 0..<5000 { memory.append(LogLine(atSeconds: Double(number), level: "info", text: "\(number)")) }
+    let lines = memory.lines(since: 0)
+    #expect(lines.count == 4096 && lines.first?.text == "904" && lines.last?.text == "4999")
+    #expect(memory.lines(since: 4998).map(\.text) == ["4998", "4999"])
+    memory.append(LogLine(atSeconds: 9999, level: "info", text: String(repeating: "x", count: 5000)))
+    #expect(memory.lines(since: 9999)[0].text.count == 1024)
+  }
+
+  /// As systemd's JOURNAL_NATIVE_PROTOCOL has it.
+  @Test func fieldsForTheJournal() throws {
+    let path = NSTemporaryDirectory() + "journal-\(UUID().uuidString.prefix(8))"
+    // SOCK_DGRAM
+    let descriptor = socket(AF_UNIX, 2, 0)
+    defer {
+      close(descriptor)
+      unlink(path)
+    }
+    #expect(JournalSocket(path: path) == nil)
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
+    }
+    #expect(bound == 0)
+    let journal = try #require(JournalSocket(path: path))
+    #expect(journal.send([("MESSAGE", "one"), ("GW_TUNNEL", "a\nb")]))
+    var buffer = [UInt8](repeating: 0, count: 256)
+    let count = recv(descriptor, &buffer, buffer.count, 0)
+    let expected = Array("MESSAGE=one\nGW_TUNNEL\n".utf8) + [3, 0, 0, 0, 0, 0, 0, 0] + Array("a\nb\n".utf8)
+    #expect(Array(buffer.prefix(count)) == expected)
+  }
+}
