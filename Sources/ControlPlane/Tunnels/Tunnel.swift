@@ -129,3 +129,12 @@ extension DaemonChild {
 
   var tunnelName: String { "\(connection)/\(name)" }
 }
+
+extension PolicyParameters {
+  var asksForProtection: Bool {
+    switch type {
+    case .use, .acquire, .require, .dontacq: !templates.isEmpty
+    case .bypass, .deny: false
+    }
+  }
+}

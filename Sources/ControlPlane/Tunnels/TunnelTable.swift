@@ -531,12 +531,3 @@ final class TunnelTable {
     return (received, sent)
   }
 }
-
-extension PolicyParameters {
-  fileprivate var asksForProtection: Bool {
-    switch type {
-    case .use, .acquire, .require, .dontacq: !templates.isEmpty
-    case .bypass, .deny: false
-    }
-  }
-}
