@@ -205,9 +205,6 @@ public final class DataPlane: @unchecked Sendable {
       sum.txPackets &+= value(.txPackets)
       sum.txBytes &+= value(.txBytes)
       sum.hostPackets &+= value(.hostPackets)
-      sum.ipv4Packets &+= value(.ipv4)
-      sum.ipv6Packets &+= value(.ipv6)
-      sum.otherPackets &+= value(.other)
     }
   }
 

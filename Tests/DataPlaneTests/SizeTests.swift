@@ -80,6 +80,22 @@ extension DataPlaneTests {
       }
     }
 
+    /// What is cut after it was sealed leaves between its neighbours, in whose order the flow came.
+    @Test func whatIsCutAfterwardsKeepsItsPlace() throws {
+      for sizes in [[3000, 100, 100], [100, 3000, 100, 3000, 100], [1500, 1400, 1500, 1400, 100]] {
+        let pair = try Pair(mtu: 1500)
+        pair.a.worker.pointee.shared.pointee.fragmentAfter.store(true, ordering: .relaxed)
+        try pair.add([Pair.sa(.esp, .tunnel, .v4, transform: .esp(.aesGCM16))], for: Pair.subnets(.v4))
+        let sent = pair.a.receive(
+          sizes.map { size in
+            Packets.udp(from: Pair.host4.0, to: Pair.host4.1, payload: [UInt8](repeating: 1, count: size - 28))
+          }
+        ).sent
+        let firsts = sent.filter { $0[6] & 31 == 0 && $0[7] == 0 }
+        #expect(sent.count > sizes.count && firsts.map { Int($0[27]) } == Array(1...sizes.count), "\(sizes)")
+      }
+    }
+
     /// A packet that does not fit leaves no gap in the numbers of those around it.
     @Test func refusedPacketsTakeNoNumbers() throws {
       let pair = try Pair(mtu: 1500)

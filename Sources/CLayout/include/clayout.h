@@ -38,10 +38,9 @@ enum gw_sa_flag {
   GW_SA_DF_COPY = 1 << 7,
   GW_SA_NO_ECN = 1 << 8,
   GW_SA_DSCP_SET = 1 << 9,      /* outer DSCP as in the template, not copied */
-  GW_SA_HAS_SELECTOR = 1 << 10,
   GW_SA_TFC = 1 << 11,
   GW_SA_NO_REPLAY = 1 << 12,
-  GW_SA_FAST_PATH = 1 << 13,        /* ESP by an AEAD with 8 bytes of IV and 16 of ICV, 4 or 8 aligned, not in UDP */
+  GW_SA_FAST_PATH = 1 << 13,    /* ESP by an AEAD with 8 bytes of IV and 16 of ICV, 4 or 8 aligned, not in UDP */
 };
 
 /* How a packet's nonce and AAD are made, and what an engine does with them. */
@@ -101,7 +100,7 @@ typedef struct gw_sa {
   uint64_t sequence;            /* outbound: the last number given out */
   union {
     uint64_t replay_highest;    /* inbound: the highest that authenticated */
-    uint64_t careful_from;       /* outbound, control: from here on numbers are taken with care for sequence_limit */
+    uint64_t careful_from;      /* outbound, control: from here on numbers are taken with care for sequence_limit */
   };
   uint64_t adjacency;           /* outbound: (FIB generation : 32, adjacency : 32) of the outer destination */
   uint64_t used_bytes, used_packets;          /* only with GW_SA_LIMITED */
@@ -111,8 +110,7 @@ typedef struct gw_sa {
   };
   uint32_t status;              /* enum gw_sa_status */
   uint32_t path_mtu;            /* control: of the outer path; 0: the port's */
-  uint32_t ipid;                /* outer IPv4 identification, where DF is clear */
-  uint32_t reserved0;
+  uint64_t reserved0;
   /* line 4: immutable */
   uint64_t soft_packets, hard_packets;
   uint64_t control;             /* control: the database's own handle */
@@ -136,7 +134,6 @@ _Static_assert(offsetof(gw_sa, peer) == 232, "AtomicFields");
 _Static_assert(offsetof(gw_sa, sequence_limit) == 232, "AtomicFields");
 _Static_assert(offsetof(gw_sa, status) == 240, "AtomicFields");
 _Static_assert(offsetof(gw_sa, path_mtu) == 244, "AtomicFields");
-_Static_assert(offsetof(gw_sa, ipid) == 248, "AtomicFields");
 
 enum gw_policy_type { GW_USE = 1, GW_ACQUIRE = 2, GW_REQUIRE = 3, GW_BYPASS = 4, GW_DENY = 5, GW_DONTACQ = 6 };
 

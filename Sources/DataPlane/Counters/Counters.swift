@@ -23,11 +23,8 @@ public struct PortCounters: Sendable, Equatable {
   public var txPackets: UInt64 = 0
   public var txBytes: UInt64 = 0
   public var hostPackets: UInt64 = 0
-  public var ipv4Packets: UInt64 = 0
-  public var ipv6Packets: UInt64 = 0
-  public var otherPackets: UInt64 = 0
 
-  enum Index: Int { case rxPackets, rxBytes, txPackets, txBytes, hostPackets, ipv4, ipv6, other }
+  enum Index: Int { case rxPackets, rxBytes, txPackets, txBytes, hostPackets }
 }
 
 /// Blocks of counters that one worker writes, apart by cache lines from every other worker's.

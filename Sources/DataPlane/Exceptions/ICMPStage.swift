@@ -81,10 +81,10 @@ enum ICMPStage {
   /// A policy protects the packet, or denies it.
   private static func isSecret(_ w: WorkerPointer, _ packet: PacketPointer) -> Bool {
     guard let policy = policy(w, packet) else { return false }
-    switch UInt32(policy.pointee.type) {
-    case GW_BYPASS.rawValue: return false
-    case GW_USE.rawValue, GW_ACQUIRE.rawValue: return policy.loadSA() != nil
-    default: return true
+    switch policy.type {
+    case .bypass: return false
+    case .use, .acquire: return policy.loadSA() != nil
+    case .require, .dontacq, .deny: return true
     }
   }
 
@@ -93,7 +93,7 @@ enum ICMPStage {
     guard adjacency.pointee.kind == .forward || adjacency.pointee.kind == .glean, adjacency.pointee.port == port else {
       return false
     }
-    return policy(w, answer).map { UInt32($0.pointee.type) == GW_BYPASS.rawValue } ?? true
+    return policy(w, answer).map { $0.type == .bypass } ?? true
   }
 
   private static func policy(_ w: WorkerPointer, _ packet: PacketPointer) -> UnsafeMutablePointer<gw_policy>? {
@@ -219,9 +219,9 @@ struct TunnelEnds {
 extension UnsafeMutablePointer where Pointee == gw_policy {
   /// The SA by which packets of this policy are protected now.
   fileprivate var protectingSA: UnsafeMutablePointer<gw_sa>? {
-    switch UInt32(pointee.type) {
-    case GW_BYPASS.rawValue, GW_DENY.rawValue: nil
-    default: loadSA()
+    switch type {
+    case .bypass, .deny: nil
+    case .use, .acquire, .require, .dontacq: loadSA()
     }
   }
 }

@@ -322,6 +322,8 @@ enum FastTunnel {
       packet.pointee.adjacency = w.outerAdjacency(sa)
       packet.trim()
       w.pointee.transmit.append(packet)
+      // Now, so that it leaves before those that came after it.
+      TransmitStage.run(w)
     }
   }
 }

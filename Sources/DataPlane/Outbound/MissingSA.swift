@@ -8,15 +8,15 @@ import Wire
 enum MissingSA {
   @inline(never)
   static func run(_ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>) {
-    switch UInt32(policy.pointee.type) {
-    case GW_USE.rawValue:
+    switch policy.type {
+    case .use:
       passInClear(w, packet)
-    case GW_ACQUIRE.rawValue:
+    case .acquire:
       acquire(w, packet, policy)
       passInClear(w, packet)
-    case GW_REQUIRE.rawValue:
+    case .require:
       waitForSA(w, packet, policy)
-    default:
+    case .dontacq, .bypass, .deny:
       drop(w, packet, policy, .policyNoSA)
     }
   }

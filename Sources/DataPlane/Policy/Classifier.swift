@@ -103,17 +103,17 @@ enum Classifier {
   private static func refusesClear(
     _ w: WorkerPointer, _ packet: PacketPointer, _ policy: UnsafeMutablePointer<gw_policy>
   ) -> DropReason? {
-    switch UInt32(policy.pointee.type) {
-    case GW_REQUIRE.rawValue:
+    switch policy.type {
+    case .require:
       if PolicyCheck.policyAcceptsClear(policy) { return nil }
       MissingSA.acquire(w, packet, policy)
       return .policyInClear
-    case GW_DONTACQ.rawValue: return PolicyCheck.policyAcceptsClear(policy) ? nil : .policyInClear
-    case GW_ACQUIRE.rawValue:
+    case .dontacq: return PolicyCheck.policyAcceptsClear(policy) ? nil : .policyInClear
+    case .acquire:
       MissingSA.acquire(w, packet, policy)
       return nil
-    case GW_DENY.rawValue: return .policyDenyIn
-    default: return nil
+    case .deny: return .policyDenyIn
+    case .use, .bypass: return nil
     }
   }
 
@@ -127,13 +127,12 @@ enum Classifier {
       // either, the tunnel must not be a way into networks that no flow names.
       return sa.pointee.selector == nil ? .tunnelPolicy : nil
     }
-    switch UInt32(policy.pointee.type) {
-    case GW_DENY.rawValue: return .policyDenyIn
-    case GW_BYPASS.rawValue: return nil
-    case GW_REQUIRE.rawValue, GW_DONTACQ.rawValue:
+    switch policy.type {
+    case .deny: return .policyDenyIn
+    case .use, .acquire, .bypass: return nil
+    case .require, .dontacq:
       let layers = w.layers(of: packet)
       return PolicyCheck.policyAccepts(policy, layers, count: Int(packet.pointee.depth)) ? nil : .tunnelPolicy
-    default: return nil
     }
   }
 
@@ -196,10 +195,10 @@ enum Classifier {
         return nil
       }
       if PortlessPacket.isRefused(w, key, policy) { return .fragmentWithoutPorts }
-      switch policy.map({ UInt32($0.pointee.type) }) {
-      case GW_DENY.rawValue: return .policyDenyOut
-      case nil, GW_BYPASS.rawValue: break
-      default:
+      switch policy?.type {
+      case .deny: return .policyDenyOut
+      case nil, .bypass: break
+      case .use, .acquire, .require, .dontacq:
         entry.pointee.policy = policy
         set(entry, .protect)
         return nil

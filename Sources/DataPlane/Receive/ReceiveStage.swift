@@ -95,7 +95,6 @@ enum ReceiveStage {
       ip(w, packet, isIPv6: type == ipv6Type, isForPort: isForPort)
       return
     }
-    if isForPort { w.pointee.ports[Int(packet.pointee.port)].count(.other, 1) }
     if type == arpType {
       HostStage.deliverARP(w, packet)
     } else {

@@ -190,7 +190,6 @@ struct SAFactory {
     set(GW_SA_DF_COPY, parameters.df == .copy)
     set(GW_SA_NO_ECN, !parameters.ecn)
     set(GW_SA_DSCP_SET, parameters.dscp != nil)
-    set(GW_SA_HAS_SELECTOR, parameters.selector != nil)
     set(GW_SA_TFC, parameters.tfcPadding != 0 && parameters.saProtocol == .esp)
     set(GW_SA_NO_REPLAY, isInbound && parameters.replayWindow == 0)
     return flags

@@ -49,7 +49,6 @@ extension UnsafeMutablePointer where Pointee == gw_sa {
     return Int(path != 0 && path < linkMTU ? path : linkMTU)
   }
   /// Outer IPv4 identification.
-  @inlinable @inline(__always) public var ipidAtomic: Field<UInt32> { atomicField(self, 248) }
 }
 
 /// The fields of a policy that change while workers read it.

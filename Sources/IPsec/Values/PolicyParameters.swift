@@ -1,3 +1,4 @@
+import CLayout
 import Wire
 
 /// `forward` is Linux's third direction: packets that left a tunnel and go on; the gateway treats it with `in`.
@@ -15,6 +16,11 @@ public enum PolicyType: UInt8, Sendable, Hashable, CaseIterable {
   case bypass = 4
   case deny = 5
   case dontacq = 6
+}
+
+extension UnsafeMutablePointer where Pointee == gw_policy {
+  /// What is none of them denies.
+  @inlinable public var type: PolicyType { PolicyType(rawValue: pointee.type) ?? .deny }
 }
 
 /// One SA that a policy asks for (XFRM's template). Outermost last.
