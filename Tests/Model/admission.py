@@ -60,8 +60,9 @@ class Admission:
             return Course.dropped("inner_selector", *others)
         policy = self.incoming.lookup(selectors)
         if policy is None:
-            # As on Linux: without a policy an SA's own selector decides what it may carry.
-            return None if not origin.sas or origin.sas[0].selector else Course.dropped("tunnel_policy")
+            # As on Linux: without a policy an SA's own selector decides what it may carry. One for all of a family names no
+            # network, so it is none.
+            return None if not origin.sas or names_networks(origin.sas[0]) else Course.dropped("tunnel_policy")
         if policy.type == "deny":
             return Course.dropped("policy_deny_in")
         if policy.type in ("bypass", "acquire", "use") or names_all(policy, origin.sas):
@@ -75,6 +76,10 @@ class Admission:
         if choice == "drop" or choice == "auto" and spd.may_ask_for_ports(selectors):
             return Course.dropped("fragment_without_ports")
         return None
+
+
+def names_networks(sa):
+    return bool(sa.selector) and not all(prefix.endswith("/0") for prefix in sa.selector)
 
 
 def is_exempt(packet):

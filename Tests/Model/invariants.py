@@ -131,7 +131,8 @@ class Invariants:
         if policy.type in ("require", "dontacq", "deny"):
             return True
         return policy.type in ("use", "acquire") and any(
-            sa.direction == "out" and sa.destination == policy.peer for sa in self.world.sas)
+            sa.direction == "out" and sa.destination == policy.peer and sa.protocol == policy.ipsec_protocol
+            for sa in self.world.sas)
 
     def _quoted(self, packet):
         """The packet that an ICMP error is about."""
