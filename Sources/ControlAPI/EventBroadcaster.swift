@@ -5,9 +5,16 @@ import Synchronization
 /// From the control thread, which never waits, to any number of readers, each with a bounded queue. A reader that falls
 /// behind loses the oldest events and is told how many. Any thread may call any of it.
 public final class EventBroadcaster: Sendable {
+  /// Set where a reader goes. That may be within the lock of its task's status, which `publish` takes to wake the task: a
+  /// lock here would be taken in the other order.
+  private final class Departure: Sendable {
+    let isOver = Atomic(false)
+  }
   private struct Reader {
     var continuation: AsyncStream<GatewayEvent>.Continuation
+    let departure: Departure
     var lost: UInt64 = 0
+    var isGone: Bool { departure.isOver.load(ordering: .relaxed) }
 
     mutating func send(_ event: GatewayEvent) {
       if lost > 0 {
@@ -47,10 +54,12 @@ public final class EventBroadcaster: Sendable {
     let now = Date().timeIntervalSince1970
     state.withLock { state in
       state.sequence += 1
-      guard !state.readers.isEmpty else { return }
+      guard state.readers.contains(where: { !$0.value.isGone }) else { return state.readers = [:] }
       let event = GatewayEvent(
         sequence: state.sequence, atSeconds: now, origin: origin, process: process(), body: body)
-      for reader in state.readers.keys { state.readers[reader]!.send(event) }
+      for reader in state.readers.keys {
+        if state.readers[reader]!.isGone { state.readers[reader] = nil } else { state.readers[reader]!.send(event) }
+      }
     }
   }
 
@@ -63,16 +72,15 @@ public final class EventBroadcaster: Sendable {
       guard !state.isFinished else { return continuation.finish() }
       let id = state.nextReader
       state.nextReader += 1
-      state.readers[id] = Reader(continuation: continuation)
-      continuation.onTermination = { [weak self] _ in
-        // Not from within `send`, which holds the lock: termination comes from the reader's side or from `finish`.
-        self?.unsubscribe(id)
-      }
+      let departure = Departure()
+      state.readers = state.readers.filter { !$0.value.isGone }
+      state.readers[id] = Reader(continuation: continuation, departure: departure)
+      continuation.onTermination = { _ in departure.isOver.store(true, ordering: .relaxed) }
     }
     return stream
   }
 
-  public var readerCount: Int { state.withLock { $0.readers.count } }
+  public var readerCount: Int { state.withLock { $0.readers.count { !$0.value.isGone } } }
 
   /// Ends every stream: the gateway stops.
   public func finish() {
@@ -83,6 +91,4 @@ public final class EventBroadcaster: Sendable {
     }
     for reader in readers { reader.finish() }
   }
-
-  private func unsubscribe(_ id: Int) { state.withLock { _ = $0.readers.removeValue(forKey: id) } }
 }

@@ -126,4 +126,20 @@ import Wire
     #expect(await reader.next() == nil)
     #expect(broadcaster.readerCount == 0)
   }
+
+  /// A reader that is cancelled while an event wakes it: the one holds the lock of the task's status, which the other wants.
+  @Test func readersComeAndGoWhileEventsArePublished() async throws {
+    let broadcaster = EventBroadcaster(depth: 4)
+    let publishing = Task.detached {
+      for number in 0..<20_000 { broadcaster.publish(.lost(UInt64(number))) }
+    }
+    for _ in 0..<2000 {
+      let reader = Task.detached { for await _ in broadcaster.subscribe() {} }
+      await Task.yield()
+      reader.cancel()
+      await reader.value
+    }
+    await publishing.value
+    #expect(broadcaster.readerCount == 0)
+  }
 }

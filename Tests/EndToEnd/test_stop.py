@@ -7,6 +7,7 @@ import pathlib
 import random
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -67,6 +68,18 @@ class Stopped:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
             return one.connect_ex(str(self.run_dir / "gwctl.sock")) == 0
 
+    def threads(self, gwd):
+        """Where the threads of a gwd are that does not stop in 15 s, as far as there is a debugger."""
+        try:
+            gwd.wait(15)
+            return ""
+        except subprocess.TimeoutExpired:
+            if not shutil.which("gdb"):
+                return "it did not stop in 15 s\n"
+            said = subprocess.run(["gdb", "-p", str(gwd.pid), "-batch", "-ex", "thread apply all backtrace 12"],
+                                  capture_output=True, text=True, timeout=120)
+            return "\n".join(line[:200] for line in said.stdout.splitlines() if line.startswith(("#", "Thread"))) + "\n"
+
     def once(self, delay):
         """Nil where all was well, else what was not."""
         log = self.folder / "gwd.log"
@@ -77,7 +90,9 @@ class Stopped:
             wait_for(lambda: self.answers() or gwd.poll() is not None, 30, "gwd runs", interval=0.005)
             time.sleep(delay)
             began = time.time()
-            status = stop_process(gwd, 15)
+            gwd.terminate()
+            threads = self.threads(gwd)
+            status = stop_process(gwd, 1)
             spent = time.time() - began
         finally:
             self.space.processes.remove(gwd)
@@ -85,7 +100,7 @@ class Stopped:
         lines = text.splitlines()
         if status != 0:
             crash = next((i for i, line in enumerate(lines) if "atal error" in line or "rogram crashed" in line), 0)
-            return f"exit {status} after {delay * 1000:.0f} ms of running\n" + "\n".join(lines[crash:][:60])
+            return f"exit {status} after {delay * 1000:.0f} ms of running\n" + threads + "\n".join(lines[crash:][:60])
         if spent > 8:
             return f"it took {spent:.1f} s to stop\n{text}"
         if not lines or not lines[-1].endswith("gwd stopped"):
