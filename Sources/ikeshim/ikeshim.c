@@ -370,6 +370,7 @@ static int name_to_gateway(int fd, uint32_t flags) {
   syscall(SYS_setsockopt, channel, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   errno = EPROTO; /* of an answer cut short */
   bool is_told = syscall(SYS_connect, channel, &gateway, sizeof gateway) == 0 &&
+                 is_trusted(channel, gateway.sun_path) &&
                  syscall(SYS_sendmsg, channel, &message, MSG_NOSIGNAL) == (long)sizeof named &&
                  syscall(SYS_recvfrom, channel, &answer, sizeof answer, 0, NULL, NULL) == (long)sizeof answer;
   int error = is_told ? answer.error : errno;
@@ -496,7 +497,7 @@ static ssize_t receive_message(int fd, enum kind kind, struct msghdr *message, i
   message->msg_flags = plain.msg_flags;
   message->msg_controllen = 0;
   if (kind != KIND_XFRM || message->msg_name == NULL) message->msg_namelen = 0;
-  put_netlink_name(message->msg_name, &message->msg_namelen, 0);
+  if (kind == KIND_XFRM) put_netlink_name(message->msg_name, &message->msg_namelen, 0);
   return result;
 }
 

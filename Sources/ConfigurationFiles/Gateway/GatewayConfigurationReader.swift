@@ -254,7 +254,7 @@ extension Limits {
       ("sas", \.sas, 16...16_777_216), ("policies", \.policies, 16...16_777_216),
       ("schedules", \.schedules, 1...16_777_216), ("flows", \.flows, 16...16_777_216),
       ("routes", \.routes, 16...16_777_216), ("neighbors", \.neighbors, 16...1_048_576),
-      ("queued-packets-per-neighbor", \.queuedPacketsPerNeighbor, 0...1024), ("acquires", \.acquires, 1...1_048_576),
+      ("queued-packets-per-neighbor", \.queuedPacketsPerNeighbor, 1...1024), ("acquires", \.acquires, 1...1_048_576),
       ("queued-packets-per-acquire", \.queuedPacketsPerAcquire, 0...1024),
       ("reassemblies", \.reassemblies, 0...1_048_576),
       ("icmp-errors-per-second", \.icmpErrorsPerSecond, 0...1_000_000),

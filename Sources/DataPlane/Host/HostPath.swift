@@ -127,11 +127,18 @@ public final class HostPath: @unchecked Sendable {
 
   private func loop() {
     var idle = 0
+    var expiry = 0.0
     while !stopping.load(ordering: .relaxed) {
       var work = 0
       for port in taps.indices { work += toKernel(port) + fromKernel(port) }
       work += collectWaiting()
       work += releaseReady() + releaseProtected() + sendDummies()
+      // However busy it is: what waits holds places that others need.
+      let now = Self.seconds()
+      if now >= expiry {
+        expire()
+        expiry = now + 0.05
+      }
       idle = work > 0 ? 0 : idle + 1
       if idle > 8 { rest(milliseconds: idle > 200 ? 2 : 1) }
     }
@@ -145,7 +152,6 @@ public final class HostPath: @unchecked Sendable {
     } else {
       _ = poll(&sets, nfds_t(sets.count), milliseconds)
     }
-    expire()
   }
 
   private func toKernel(_ port: Int) -> Int {

@@ -23,7 +23,7 @@ struct NeighborQueue {
   private(set) var count = 0
 
   init(perNeighbor: Int, inAll: Int) {
-    self.perNeighbor = perNeighbor
+    self.perNeighbor = max(perNeighbor, 1)
     self.inAll = inAll
   }
 
