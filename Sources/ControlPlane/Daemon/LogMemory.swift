@@ -4,7 +4,7 @@ import Synchronization
 /// The last lines of the log, for `gwctl log`. Any thread.
 final class LogMemory: Sendable {
   static let shared = LogMemory()
-  /// Lines that are kept, and bytes of each.
+  /// Lines that are kept, and bytes of each text in them.
   private static let capacity = 4096
   private static let longestLine = 1024
 
@@ -15,9 +15,12 @@ final class LogMemory: Sendable {
   }
   private let state = Mutex(State())
 
+  private static func cut(_ text: String) -> String { String(decoding: text.utf8.prefix(longestLine), as: UTF8.self) }
+
   func append(_ line: LogLine) {
     var line = line
-    line.text = String(line.text.prefix(Self.longestLine))
+    line.text = Self.cut(line.text)
+    line.fields = line.fields.mapValues(Self.cut)
     state.withLock { state in
       if state.lines.count < Self.capacity {
         state.lines.append(line)

@@ -17,7 +17,7 @@ struct TunnelHistory {
   /// The counts as they are now. Late samples fill the seconds that they are late by.
   mutating func add(_ received: TrafficCount, _ sent: TrafficCount, now: Double) {
     guard let before = last, now > lastTime else {
-      if last == nil { (last, lastTime) = ((received, sent), now) }
+      if last == nil || now < lastTime { (last, lastTime) = ((received, sent), now) }
       return
     }
     let time = now - lastTime

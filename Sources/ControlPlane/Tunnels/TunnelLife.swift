@@ -69,6 +69,7 @@ struct TunnelLife {
 
   /// A daemon that says nothing is not waited for without end.
   mutating func waits(now: Double) {
+    askedAt = min(askedAt, now)
     if now - askedAt > Self.patience { isUnanswered("the key daemon was asked for SAs and made none", now: now) }
   }
 

@@ -487,9 +487,11 @@ final class TunnelTable {
   private func sample() {
     let now = clock()
     if sampleCursor >= tunnels.count {
-      guard now >= nextRound else { return }
+      // The clock may have been set back.
+      let isSetBack = nextRound - now > 2
+      guard now >= nextRound || isSetBack else { return }
       sampleCursor = 0
-      nextRound = max(nextRound + 1, now + 0.5)
+      nextRound = isSetBack ? now + 1 : max(nextRound + 1, now + 0.5)
       forgetOld(now)
     }
     let count = min(Self.mostSamples, max(16, tunnels.count / (Self.worksASecond - 40) + 1))

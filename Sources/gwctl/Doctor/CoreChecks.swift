@@ -40,7 +40,7 @@ extension Examination {
       .warning(
         "isolation",
         "\(lacking.joined(separator: ", ")) do not cover the workers' cores: other programs take them at times",
-        "gwctl setup --kernel-command-line, which adds: \(line)")
+        "add to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub, and boot again: \(line)")
     ]
   }
 

@@ -54,6 +54,10 @@ struct Setup: ParsableCommand {
       guard try runner.undoLast() else { throw Failure(.failure, ["there is no setup that could be taken back"]) }
       return
     }
+    guard plan || !files.exists(SetupRunner.journal) else {
+      throw Failure(
+        .failure, ["setup was done already: gwctl setup --undo takes it back; or edit \(SetupPlan.gateway)"])
+    }
     let inventory = Inventory(files, .system, environment: ProcessInfo.processInfo.environment)
     let choice = try SetupDialogue(options: self, inventory: inventory, files: files).choice()
     let plan = SetupPlan(choice, files: files)
