@@ -8,8 +8,8 @@ import Wire
   /// struct sadb_msg of OpenBSD, then SADB_EXT_SA and two addresses with a length first.
   @Test func deletion() throws {
     let sa = SAParameters(
-      spi: 0x2d21_48ab, source: try #require(IPAddress("200.69.110.71")),
-      destination: try #require(IPAddress("202.245.63.218")))
+      spi: 0x2d21_48ab, source: IPAddress("200.69.110.71"),
+      destination: IPAddress("202.245.63.218"))
     let record = SARecord(parameters: sa, state: .mature)
     let bytes = PFKeyMonitorMessage.bytes(.saDeleted(record), sequence: 5, process: 99)
     #expect(bytes.count == 10 * 8)
@@ -19,7 +19,7 @@ import Wire
   }
 
   @Test func everyEventHasOne() throws {
-    let prefix = try #require(IPPrefix("10.0.0.0/8"))
+    let prefix = IPPrefix("10.0.0.0/8")
     let policy = PolicyRecord(
       index: 9,
       parameters: PolicyParameters(direction: .out, selector: Selector(source: prefix, destination: prefix)))
