@@ -106,6 +106,8 @@ let package = Package(
     .target(name: "SeededRandom", path: "Tests/SeededRandom"),
     // A root folder of another machine.
     .target(name: "MachineTesting", dependencies: ["Machine"], path: "Tests/MachineTesting"),
+    // What another user does, for the tests of whom is trusted.
+    .target(name: "StrangerTesting", path: "Tests/StrangerTesting"),
     .testTarget(name: "MachineTests", dependencies: ["Machine", "MachineTesting"]),
     .testTarget(name: "WireTests", dependencies: ["SeededRandom", "Wire"]),
     .testTarget(name: "EnginesTests", dependencies: ["SeededRandom", "Engines"]),
@@ -115,11 +117,12 @@ let package = Package(
     .testTarget(
       name: "DataPlaneTests", dependencies: ["SeededRandom", "DataPlane"], exclude: ["Vectors"], swiftSettings: dpdk),
     .testTarget(
-      name: "KeyManagementTests", dependencies: ["SeededRandom", "KeyManagement", "CLinux", "Engines", "IPsec", "Wire"]),
+      name: "KeyManagementTests",
+      dependencies: ["SeededRandom", "StrangerTesting", "KeyManagement", "CLinux", "Engines", "IPsec", "Wire"]),
     .testTarget(name: "ConfigurationFilesTests", dependencies: ["ConfigurationFiles"], exclude: ["Golden"]),
     .testTarget(
       name: "IKEControlTests",
-      dependencies: ["IKEControl", "ConfigurationFiles", "Engines", "IPsec", "Threads", "Wire"]),
+      dependencies: ["StrangerTesting", "IKEControl", "ConfigurationFiles", "Engines", "IPsec", "Threads", "Wire"]),
     // A gateway without packets, for the tests of the API's server, client and tools.
     .target(
       name: "ControlAPITesting", dependencies: ["ControlAPI", "IKEControl", "Wire", "Engines", "IPsec"],
@@ -144,7 +147,9 @@ let package = Package(
 // GW_FUZZ=<libclang_rt.fuzzer_no_main> (Tests/Fuzz/run sets it): the fuzz program instead of the tests, and every module of
 // ours instrumented for it.
 if let fuzzer = Context.environment["GW_FUZZ"], !fuzzer.isEmpty {
-  package.targets.removeAll { $0.type == .test || ["ControlAPITesting", "MachineTesting"].contains($0.name) }
+  package.targets.removeAll {
+    $0.type == .test || ["ControlAPITesting", "MachineTesting", "StrangerTesting"].contains($0.name)
+  }
   for target in package.targets {
     target.swiftSettings =
       (target.swiftSettings ?? []) + [

@@ -1,6 +1,7 @@
 import ConfigurationFiles
 import Foundation
 import Glibc
+import StrangerTesting
 import Synchronization
 import Testing
 import Threads
@@ -105,31 +106,11 @@ import Threads
 
   /// Rules have keys in them: they are for root's daemon, or our own.
   @Test(.enabled(if: getuid() == 0)) func aStrangersSocketIsToldNothing() throws {
-    let directory = FileManager.default.temporaryDirectory.path + "/vici-\(UUID().uuidString.prefix(8))"
-    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    chmod(directory, 0o777)
-    let path = directory + "/charon.vici"
-    let program = """
-      import socket, sys
-      socket.setdefaulttimeout(60)
-      listener = socket.socket(socket.AF_UNIX); listener.bind(sys.argv[1]); listener.listen()
-      while True: listener.accept()[0].recv(1)
-      """
-    let stranger = Process()
-    stranger.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
-    stranger.arguments = [
-      "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "/usr/bin/python3", "-c", program, path,
-    ]
-    // SIGTERM may be blocked in it, as in the thread that starts it; and it must not hold the output of the tests.
-    (stranger.standardOutput, stranger.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
-    try stranger.run()
-    defer {
-      kill(stranger.processIdentifier, SIGKILL)
-      try? FileManager.default.removeItem(atPath: directory)
+    let socket = try StrangersSocket(named: "charon.vici", .stream)
+    defer { socket.stop() }
+    #expect(throws: VICIError.stranger(path: socket.path, user: 65534)) {
+      try VICIConnection(path: socket.path)
     }
-    for _ in 0..<6000 where access(path, F_OK) != 0 { usleep(10_000) }
-    usleep(100_000)
-    #expect(throws: VICIError.stranger(path: path, user: 65534)) { try VICIConnection(path: path) }
   }
 
   // MARK: ikectl

@@ -1,5 +1,6 @@
 import CLinux
 import Foundation
+import StrangerTesting
 import Testing
 
 @testable import IPsec
@@ -237,29 +238,9 @@ struct ShimTests {
 
   /// What a key daemon says there are keys: it says them to root or to its own user.
   @Test(.enabled(if: getuid() == 0)) func aStrangersGatewayIsRefused() throws {
-    let directory = NSTemporaryDirectory() + "shim-\(UInt32.random(in: 0...UInt32.max))"
-    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    chmod(directory, 0o777)
-    let program = """
-      import socket, sys
-      socket.setdefaulttimeout(60)
-      listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); listener.bind(sys.argv[1]); listener.listen()
-      while True: listener.accept()[0].recv(1)
-      """
-    let stranger = Process()
-    stranger.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
-    stranger.arguments = [
-      "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "/usr/bin/python3", "-c", program,
-      directory + "/xfrm.sock",
-    ]
-    // SIGTERM may be blocked in it, as in the thread that starts it; and it must not hold the output of the tests.
-    (stranger.standardOutput, stranger.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
-    try stranger.run()
-    defer { kill(stranger.processIdentifier, SIGKILL) }
-    for _ in 0..<6000 where access(directory + "/xfrm.sock", F_OK) != 0 { usleep(10_000) }
-    usleep(100_000)
-    let shim = try #require(ShimCalls(directory: directory))
+    let socket = try StrangersSocket(named: "xfrm.sock", .sequencedPackets)
+    defer { socket.stop() }
+    let shim = try #require(ShimCalls(directory: socket.directory))
     #expect(shim.socket(AF_NETLINK, Int32(SOCK_RAW.rawValue), NETLINK_XFRM) == -1 && errno == EPERM)
   }
 }
