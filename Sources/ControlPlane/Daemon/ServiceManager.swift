@@ -1,32 +1,25 @@
-import CLinux
 import Foundation
 import Synchronization
 
 /// What systemd is told of this process: sd_notify(3)'s protocol, datagrams of VARIABLE=value lines to the socket that
 /// $NOTIFY_SOCKET names. Any thread.
 public final class ServiceManager: Sendable {
-  private let descriptor: Int32
-  private let address: [UInt8]
+  private let socket: LocalDatagramSocket
   private let lastStatus = Mutex("")
   /// The longest that the watchdog waits; nil: there is none.
   public let watchdog: Duration?
 
   /// Nil: nobody wants to be told.
   public init?(environment: [String: String] = ProcessInfo.processInfo.environment, processID: Int32 = getpid()) {
-    guard let path = environment["NOTIFY_SOCKET"], path.hasPrefix("/") || path.hasPrefix("@"), path.utf8.count < 108
+    guard let path = environment["NOTIFY_SOCKET"], path.hasPrefix("/") || path.hasPrefix("@"),
+      let socket = LocalDatagramSocket(address: path)
     else { return nil }
-    var address = Array(path.utf8)
-    if address[0] == UInt8(ascii: "@") { address[0] = 0 }
-    self.address = address
+    self.socket = socket
     // WATCHDOG_PID names whom it is for.
     let isOurs = environment["WATCHDOG_PID"].map { Int32($0) == processID } ?? true
     let microseconds = isOurs ? environment["WATCHDOG_USEC"].flatMap { Int64($0) } : nil
     watchdog = microseconds.flatMap { $0 > 0 ? .microseconds($0) : nil }
-    descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-    guard descriptor >= 0 else { return nil }
   }
-
-  deinit { close(descriptor) }
 
   /// Sockets, TAPs and policies stand.
   public func ready() { send("READY=1") }
@@ -45,18 +38,7 @@ public final class ServiceManager: Sendable {
   }
 
   /// Nobody waits for an answer, and a manager that is gone is no fault of the gateway's.
-  private func send(_ text: String) {
-    var name = sockaddr_un()
-    name.sun_family = sa_family_t(AF_UNIX)
-    withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: address) }
-    let length = socklen_t(MemoryLayout<sockaddr_un>.offset(of: \.sun_path)! + address.count)
-    let bytes = Array(text.utf8)
-    _ = withUnsafePointer(to: &name) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        sendto(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT), $0, length)
-      }
-    }
-  }
+  private func send(_ text: String) { socket.send(Array(text.utf8)) }
 }
 
 /// Whether every worker's loop has gone on since it was last looked at.
