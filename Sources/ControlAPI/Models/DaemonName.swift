@@ -24,6 +24,9 @@ public struct DaemonName: Codable, Sendable, Hashable {
     self.child = child
   }
 
+  /// What its SAs are found by.
+  public var binding: TunnelBinding { TunnelBinding(saProtocol: saProtocol, peer: peer, requestID: requestID) }
+
   enum CodingKeys: String, CodingKey {
     case peer, connection, child, selector
     case saProtocol = "protocol"
@@ -50,14 +53,16 @@ extension [DaemonName] {
   /// The records with what the daemon says of them where they have nothing of their own, and how each SA's peer proved
   /// itself.
   public func complete(_ records: [SARecord]) -> (records: [SARecord], authentications: [SAIdentifier: String]) {
-    let known = Dictionary(map { (Key($0), $0) }, uniquingKeysWith: { $1 })
+    let known = Dictionary(map { ($0.binding, $0) }, uniquingKeysWith: { $1 })
     var authentications: [SAIdentifier: String] = [:]
     let completed = records.map { record in
       var (record, sa) = (record, record.parameters)
-      let isOut = known[Key(sa, peer: sa.destination)] != nil
-      guard sa.requestID != 0, let name = known[Key(sa, peer: isOut ? sa.destination : sa.source)] else {
-        return record
+      func name(peer: IPAddress) -> DaemonName? {
+        known[TunnelBinding(saProtocol: sa.saProtocol, peer: peer, requestID: sa.requestID)]
       }
+      let outbound = name(peer: sa.destination)
+      let isOut = outbound != nil
+      guard sa.requestID != 0, let name = outbound ?? name(peer: sa.source) else { return record }
       if sa.sourceIdentity == nil, sa.destinationIdentity == nil {
         sa.sourceIdentity = isOut ? name.localIdentity : name.remoteIdentity
         sa.destinationIdentity = isOut ? name.remoteIdentity : name.localIdentity
@@ -69,16 +74,5 @@ extension [DaemonName] {
       return record
     }
     return (completed, authentications)
-  }
-
-  private struct Key: Hashable {
-    var saProtocol: SAProtocol
-    var peer: IPAddress
-    var requestID: UInt32
-
-    init(_ name: DaemonName) { (saProtocol, peer, requestID) = (name.saProtocol, name.peer, name.requestID) }
-    init(_ sa: SAParameters, peer: IPAddress) {
-      (saProtocol, self.peer, requestID) = (sa.saProtocol, peer, sa.requestID)
-    }
   }
 }

@@ -147,7 +147,6 @@ extension Gateway {
 extension SARecord {
   /// Whom a line of the log is about.
   var logFields: Logger.Metadata {
-    let peer = isInbound == true ? parameters.source : parameters.destination
-    return ["spi": "0x\(String(parameters.spi, radix: 16))", "peer": "\(peer)"]
+    ["spi": "0x\(String(parameters.spi, radix: 16))", "peer": "\(peer)"]
   }
 }

@@ -12,6 +12,11 @@ final class Tunnel {
     var peerName: String
   }
 
+  struct Key: Hashable {
+    var selector: Selector
+    var peer: IPAddress?
+  }
+
   /// A policy and those for the traffic that comes back, by their indices.
   struct Flow {
     var selector: Selector
@@ -94,7 +99,7 @@ final class Tunnel {
   }
 
   /// What it is found by when its policies come back.
-  var key: (selector: Selector, peer: IPAddress?)?
+  var key: Key?
 
   /// Where its policies are gone and no rule asks for it.
   var isAbandoned: Bool { rule == nil && flows.isEmpty }
@@ -128,6 +133,11 @@ extension DaemonChild {
   var rule: Tunnel.Rule { Tunnel.Rule(name: name, peerName: connection) }
 
   var tunnelName: String { "\(connection)/\(name)" }
+
+  /// What its SAs are found by; nil: its peer is not known.
+  var binding: TunnelBinding? {
+    peer.map { TunnelBinding(saProtocol: saProtocol, peer: $0, requestID: requestID) }
+  }
 }
 
 extension PolicyParameters {

@@ -64,15 +64,14 @@ extension TunnelTable {
 
   var daemonNames: [DaemonName] {
     children.values.compactMap { child in
-      guard let peer = child.peer else { return nil }
+      guard let binding = child.binding else { return nil }
       var name = DaemonName(
-        saProtocol: child.saProtocol, peer: peer, requestID: child.requestID, connection: child.connection,
+        saProtocol: binding.saProtocol, peer: binding.peer, requestID: binding.requestID, connection: child.connection,
         child: child.name)
       name.localIdentity = child.localIdentity.flatMap(Identity.init(daemon:))
       name.remoteIdentity = child.remoteIdentity.flatMap(Identity.init(daemon:))
       name.remoteAuthentication = child.remoteAuthentication
-      name.selector = selector(
-        of: TunnelBinding(saProtocol: child.saProtocol, peer: peer, requestID: child.requestID))
+      name.selector = selector(of: binding)
       return name
     }
   }

@@ -19,11 +19,6 @@ final class TunnelTable {
   /// Daemons' names for request IDs.
   private static let mostChildren = 100_000
 
-  private struct Key: Hashable {
-    var selector: Selector
-    var peer: IPAddress?
-  }
-
   private struct Name: Hashable {
     var name: String
     var peer: IPAddress?
@@ -45,7 +40,7 @@ final class TunnelTable {
   private var rulesBySelector: [Selector: [Int: Tunnel]] = [:]
   private var byPolicy: [UInt32: Tunnel] = [:]
   private var byBinding: [TunnelBinding: [Int: Tunnel]] = [:]
-  private var byKey: [Key: Tunnel] = [:]
+  private var byKey: [Tunnel.Key: Tunnel] = [:]
   private var departed: [Tunnel] = []
   private(set) var children: [UInt32: DaemonChild] = [:]
   private var pending: [Tunnel] = []
@@ -98,8 +93,7 @@ final class TunnelTable {
 
   private func forEach(of sa: SARecord, _ body: (Tunnel) -> Void) {
     let parameters = sa.parameters
-    let peer = sa.isInbound == true ? parameters.source : parameters.destination
-    var binding = TunnelBinding(saProtocol: parameters.saProtocol, peer: peer)
+    var binding = TunnelBinding(saProtocol: parameters.saProtocol, peer: sa.peer)
     for tunnel in byBinding[binding]?.values ?? [:].values { body(tunnel) }
     guard parameters.requestID != 0 else { return }
     binding.requestID = parameters.requestID
@@ -159,7 +153,7 @@ final class TunnelTable {
         if let sharing = byBinding[binding]?.values.first(where: { $0.origin != .configuration }) { return sharing }
       }
     }
-    let key = Key(selector: parameters.selector, peer: peer)
+    let key = Tunnel.Key(selector: parameters.selector, peer: peer)
     if let known = byKey[key] {
       revive(known)
       return known
@@ -169,7 +163,7 @@ final class TunnelTable {
       name: child?.tunnelName ?? parameters.selector.tunnelName, origin: isConfigured ? .configuration : .daemon,
       peer: peer, reason: isConfigured ? "ipsec.conf has no SA for it" : "it has no SA yet")
     made.child = child
-    made.key = (key.selector, key.peer)
+    made.key = key
     byKey[key] = made
     return made
   }
@@ -218,9 +212,8 @@ final class TunnelTable {
   private func drop(flow place: Int, of tunnel: Tunnel, sent: TrafficCount?) {
     unbind(tunnel)
     let flow = tunnel.flows.remove(at: place)
-    byPolicy[flow.out] = nil
+    setTunnel(nil, of: flow)
     for index in flow.incoming {
-      byPolicy[index] = nil
       tunnel.retired.received = tunnel.retired.received + (database.traffic(ofPolicy: index) ?? .init())
     }
     tunnel.retired.sent = tunnel.retired.sent + (sent ?? database.traffic(ofPolicy: flow.out) ?? .init())
@@ -236,6 +229,10 @@ final class TunnelTable {
       tunnel.cause = doing ?? "all flows were flushed"
       mark(tunnel)
     }
+  }
+
+  private func setTunnel(_ tunnel: Tunnel?, of flow: Tunnel.Flow) {
+    for index in [flow.out] + flow.incoming { byPolicy[index] = tunnel }
   }
 
   private func bind(_ tunnel: Tunnel) {
@@ -264,16 +261,14 @@ final class TunnelTable {
       if let known = byRule[name] {
         if known.wanted != rule.selector {
           forgetWish(of: known)
-          known.wanted = rule.selector
-          rulesBySelector[rule.selector, default: [:]][known.slot] = known
+          note(rule.selector, wantedBy: known)
         }
         continue
       }
       let tunnel = add(name: rule.name, origin: .rule, rule: name, peer: rule.peer, reason: nil)
-      tunnel.wanted = rule.selector
       byRule[name] = tunnel
-      rulesBySelector[rule.selector, default: [:]][tunnel.slot] = tunnel
-      if let standing = byKey[Key(selector: rule.selector, peer: rule.peer)], standing.origin == .daemon {
+      note(rule.selector, wantedBy: tunnel)
+      if let standing = byKey[Tunnel.Key(selector: rule.selector, peer: rule.peer)], standing.origin == .daemon {
         adopt(standing, by: tunnel)
       }
     }
@@ -283,6 +278,11 @@ final class TunnelTable {
     for rule in rules {
       if let tunnel = byRule[Tunnel.Rule(name: rule.name, peerName: rule.peerName)] { remove(tunnel) }
     }
+  }
+
+  private func note(_ selector: Selector, wantedBy tunnel: Tunnel) {
+    tunnel.wanted = selector
+    rulesBySelector[selector, default: [:]][tunnel.slot] = tunnel
   }
 
   private func forgetWish(of tunnel: Tunnel) {
@@ -295,10 +295,7 @@ final class TunnelTable {
   private func adopt(_ other: Tunnel, by tunnel: Tunnel) {
     unbind(other)
     unbind(tunnel)
-    for flow in other.flows {
-      byPolicy[flow.out] = tunnel
-      for index in flow.incoming { byPolicy[index] = tunnel }
-    }
+    for flow in other.flows { setTunnel(tunnel, of: flow) }
     tunnel.flows += other.flows
     tunnel.retired.received = tunnel.retired.received + other.retired.received
     tunnel.retired.sent = tunnel.retired.sent + other.retired.sent
@@ -330,10 +327,9 @@ final class TunnelTable {
   }
 
   private func take(_ child: DaemonChild) {
-    guard let peer = child.peer, child.requestID != 0 else { return }
+    guard let binding = child.binding, child.requestID != 0 else { return }
     if children.count >= Self.mostChildren, children[child.requestID] == nil { children = [:] }
     children[child.requestID] = child
-    let binding = TunnelBinding(saProtocol: child.saProtocol, peer: peer, requestID: child.requestID)
     for tunnel in byBinding[binding].map({ Array($0.values) }) ?? [] where tunnel.origin != .configuration {
       tunnel.child = child
       guard tunnel.origin == .daemon else { continue }
@@ -398,17 +394,12 @@ final class TunnelTable {
 
   private func remove(_ tunnel: Tunnel) {
     unbind(tunnel)
-    for flow in tunnel.flows {
-      byPolicy[flow.out] = nil
-      for index in flow.incoming { byPolicy[index] = nil }
-    }
+    for flow in tunnel.flows { setTunnel(nil, of: flow) }
     tunnel.flows = []
     if let rule = tunnel.rule { byRule[rule] = nil }
     forgetWish(of: tunnel)
     names[Name(name: tunnel.name, peer: tunnel.peer)] = nil
-    if let key = tunnel.key, byKey[Key(selector: key.selector, peer: key.peer)] === tunnel {
-      byKey[Key(selector: key.selector, peer: key.peer)] = nil
-    }
+    if let key = tunnel.key, byKey[key] === tunnel { byKey[key] = nil }
     if tunnel.departed != nil { departed.removeAll { $0 === tunnel } }
     counts[tunnel.shown] -= 1
     tunnels[tunnel.slot] = nil

@@ -19,8 +19,8 @@ extension SecurityDatabase {
 
   /// Policies for which the SA may count, or did.
   private func policies(near entry: SAEntry) -> [PolicyEntry] {
-    let any = policiesByNeed[BindingKey(entry, requestID: 0)]
-    let own = entry.requestID == 0 ? nil : policiesByNeed[BindingKey(entry, requestID: entry.requestID)]
+    let any = policiesByNeed[TunnelBinding(entry, requestID: 0)]
+    let own = entry.requestID == 0 ? nil : policiesByNeed[TunnelBinding(entry, requestID: entry.requestID)]
     guard let any else { return own.map { Array($0.values) } ?? [] }
     return Array(any.values) + (own.map { Array($0.values) } ?? [])
   }

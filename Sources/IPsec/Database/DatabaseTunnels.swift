@@ -1,7 +1,7 @@
 import CLayout
 import Wire
 
-/// What binds a tunnel's SAs to its policies. Request ID 0: any.
+/// By what SAs and the templates of policies find each other, and a tunnel its own. Request ID 0: any.
 public struct TunnelBinding: Hashable, Sendable {
   public var saProtocol: SAProtocol
   /// The far end: destination of outbound SAs, source of inbound ones.
@@ -53,9 +53,7 @@ extension SecurityDatabase {
   /// What an outbound policy asks of SAs, the innermost first; empty for policies without protection, and where each
   /// packet decides on its peer.
   public func bindings(ofPolicy index: UInt32) -> [TunnelBinding] {
-    (policyEntries[index]?.needs ?? []).map {
-      TunnelBinding(saProtocol: $0.key.saProtocol, peer: $0.key.peer, requestID: $0.key.requestID)
-    }
+    (policyEntries[index]?.needs ?? []).map(\.key)
   }
 
   /// Of some of an outbound policy's packets at least; nil: none leave protected.
@@ -89,7 +87,6 @@ extension SecurityDatabase {
 
   /// The newest SAs of a binding in both directions, those that leave first.
   public func associations(of binding: TunnelBinding, atMost limit: Int) -> [SARecord] {
-    let key = BindingKey(saProtocol: binding.saProtocol, peer: binding.peer, requestID: binding.requestID)
-    return (bindings.newest(key, atMost: limit) + inboundBindings.newest(key, atMost: limit)).map(record(of:))
+    (bindings.newest(binding, atMost: limit) + inboundBindings.newest(binding, atMost: limit)).map(record(of:))
   }
 }

@@ -79,7 +79,7 @@ struct PolicyKey: Hashable {
 
 /// What one template of an outbound policy asks of an SA.
 struct TemplateNeed {
-  var key: BindingKey
+  var key: TunnelBinding
   /// Nil: either, as OpenBSD's flows do not say.
   var mode: SAMode?
   /// Nil: any.
@@ -117,7 +117,7 @@ struct TemplateNeed {
       guard let peer, !peer.isUnspecified else { return nil }
       needs.append(
         TemplateNeed(
-          key: BindingKey(saProtocol: template.saProtocol, peer: peer, requestID: template.requestID),
+          key: TunnelBinding(saProtocol: template.saProtocol, peer: peer, requestID: template.requestID),
           mode: policy.priority == nil ? nil : template.mode, local: local, spi: template.spi,
           isOptional: template.isOptional))
     }

@@ -38,7 +38,7 @@ final class SABindingIndex {
   }
 
   /// Whatever their state, the newest first.
-  func newest(_ key: BindingKey, atMost limit: Int) -> [SAEntry] {
+  func newest(_ key: TunnelBinding, atMost limit: Int) -> [SAEntry] {
     let link: ReferenceWritableKeyPath<SAEntry, AgeLink> = key.requestID == 0 ? \.byPeer : \.byRequest
     var next = head(saProtocol: key.saProtocol, peer: key.peer, requestID: key.requestID)
     var found: [SAEntry] = []
@@ -50,13 +50,13 @@ final class SABindingIndex {
   }
 
   private func head(saProtocol: SAProtocol, peer: IPAddress, requestID: UInt32) -> SAEntry? {
-    let key = BindingKey(saProtocol: saProtocol, peer: peer, requestID: requestID)
+    let key = TunnelBinding(saProtocol: saProtocol, peer: peer, requestID: requestID)
     let value = newest.reader.first(key: key.hash) { Self.is(Self.entry($0), key) }
     return value == 0 ? nil : Self.entry(value)
   }
 
   private func push(_ entry: SAEntry, _ link: ReferenceWritableKeyPath<SAEntry, AgeLink>, requestID: UInt32) {
-    let key = BindingKey(entry, requestID: requestID)
+    let key = TunnelBinding(entry, requestID: requestID)
     if let old = head(saProtocol: key.saProtocol, peer: key.peer, requestID: requestID) {
       entry[keyPath: link].older = Unmanaged.passUnretained(old)
       old[keyPath: link].newer = Unmanaged.passUnretained(entry)
@@ -72,7 +72,7 @@ final class SABindingIndex {
     if let newer = neighbours.newer {
       newer.takeUnretainedValue()[keyPath: link].older = neighbours.older
     } else {
-      let key = BindingKey(entry, requestID: requestID)
+      let key = TunnelBinding(entry, requestID: requestID)
       if let older = neighbours.older {
         _ = newest.replace(key: key.hash, value: Self.value(entry), by: Self.value(older.takeUnretainedValue()))
       } else {
@@ -82,8 +82,8 @@ final class SABindingIndex {
     entry[keyPath: link] = AgeLink()
   }
 
-  private static func `is`(_ entry: SAEntry, _ key: BindingKey) -> Bool {
-    BindingKey(entry, requestID: key.requestID == 0 ? 0 : entry.requestID) == key
+  private static func `is`(_ entry: SAEntry, _ key: TunnelBinding) -> Bool {
+    TunnelBinding(entry, requestID: key.requestID == 0 ? 0 : entry.requestID) == key
   }
 
   private static func value(_ entry: SAEntry) -> UInt64 {
@@ -96,22 +96,10 @@ final class SABindingIndex {
   }
 }
 
-/// By what SAs and the templates of policies find each other. Request ID 0: any.
-struct BindingKey: Hashable {
-  let saProtocol: SAProtocol
-  let peer: IPAddress
-  let requestID: UInt32
-
-  init(saProtocol: SAProtocol, peer: IPAddress, requestID: UInt32) {
-    self.saProtocol = saProtocol
-    self.peer = peer
-    self.requestID = requestID
-  }
-
+extension TunnelBinding {
   init(_ entry: SAEntry, requestID: UInt32) {
-    saProtocol = entry.saProtocol
-    peer = entry.isInbound ? entry.source : entry.destination
-    self.requestID = requestID
+    self.init(
+      saProtocol: entry.saProtocol, peer: entry.isInbound ? entry.source : entry.destination, requestID: requestID)
   }
 
   var hash: UInt64 {

@@ -51,7 +51,7 @@ public final class SecurityDatabase: SecurityStore {
   var policyEntries: [UInt32: PolicyEntry] = [:]
   var policyIndices: [PolicyKey: UInt32] = [:]
   /// Outbound policies by what their templates ask for.
-  var policiesByNeed: [BindingKey: [UInt32: PolicyEntry]] = [:]
+  var policiesByNeed: [TunnelBinding: [UInt32: PolicyEntry]] = [:]
   private var lastPolicyNumber: UInt32 = 0
 
   /// What the last `ConfigurationChange` was refused for; nil where no part of it was at fault alone.

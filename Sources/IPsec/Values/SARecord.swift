@@ -41,6 +41,9 @@ public struct SARecord: Sendable {
     replayBitmap = 0
     mtu = 0
   }
+
+  /// The far end; where it is not known which way the SA is used, its destination.
+  public var peer: IPAddress { isInbound == true ? parameters.source : parameters.destination }
 }
 
 /// A policy as it stands at one moment. A copy; any thread.
