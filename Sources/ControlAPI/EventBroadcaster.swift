@@ -34,6 +34,10 @@ public final class EventBroadcaster: Sendable {
     var nextReader = 0
     var readers: [Int: Reader] = [:]
     var isFinished = false
+
+    mutating func forgetGone() {
+      for (id, reader) in readers where reader.isGone { readers[id] = nil }
+    }
   }
   private let state = Mutex(State())
   private let depth: Int
@@ -54,12 +58,11 @@ public final class EventBroadcaster: Sendable {
     let now = Date().timeIntervalSince1970
     state.withLock { state in
       state.sequence += 1
-      guard state.readers.contains(where: { !$0.value.isGone }) else { return state.readers = [:] }
+      state.forgetGone()
+      guard !state.readers.isEmpty else { return }
       let event = GatewayEvent(
         sequence: state.sequence, atSeconds: now, origin: origin, process: process(), body: body)
-      for reader in state.readers.keys {
-        if state.readers[reader]!.isGone { state.readers[reader] = nil } else { state.readers[reader]!.send(event) }
-      }
+      for reader in state.readers.keys { state.readers[reader]!.send(event) }
     }
   }
 
@@ -73,14 +76,19 @@ public final class EventBroadcaster: Sendable {
       let id = state.nextReader
       state.nextReader += 1
       let departure = Departure()
-      state.readers = state.readers.filter { !$0.value.isGone }
+      state.forgetGone()
       state.readers[id] = Reader(continuation: continuation, departure: departure)
       continuation.onTermination = { _ in departure.isOver.store(true, ordering: .relaxed) }
     }
     return stream
   }
 
-  public var readerCount: Int { state.withLock { $0.readers.count { !$0.value.isGone } } }
+  public var readerCount: Int {
+    state.withLock { state in
+      state.forgetGone()
+      return state.readers.count
+    }
+  }
 
   /// Ends every stream: the gateway stops.
   public func finish() {

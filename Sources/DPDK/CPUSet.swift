@@ -1,5 +1,6 @@
 import CDPDK
 import Foundation
+import Machine
 
 /// CPU cores by the kernel's numbers, in order.
 public struct CPUSet: Sendable, Equatable, CustomStringConvertible {
@@ -37,15 +38,5 @@ public struct CPUSet: Sendable, Equatable, CustomStringConvertible {
   public func contains(_ core: Int) -> Bool { cores.contains(core) }
 
   /// As the kernel prints it.
-  public var description: String {
-    var parts: [String] = []
-    var index = 0
-    while index < cores.count {
-      var end = index
-      while end + 1 < cores.count, cores[end + 1] == cores[end] + 1 { end += 1 }
-      parts.append(index == end ? "\(cores[index])" : "\(cores[index])-\(cores[end])")
-      index = end + 1
-    }
-    return parts.joined(separator: ",")
-  }
+  public var description: String { CoreList(Set(cores)).text }
 }

@@ -5,15 +5,14 @@ public enum Hugepages {
   static let directory = "/sys/kernel/mm/hugepages"
 
   /// Free pages of any size.
-  public static var free: Int {
-    let sizes = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-    return sizes.reduce(0) { $0 + count("\(directory)/\($1)/free_hugepages") }
-  }
+  public static var free: Int { sum("free_hugepages") }
 
   /// Pages of any size, free or in use.
-  public static var total: Int {
+  public static var total: Int { sum("nr_hugepages") }
+
+  private static func sum(_ name: String) -> Int {
     let sizes = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-    return sizes.reduce(0) { $0 + count("\(directory)/\($1)/nr_hugepages") }
+    return sizes.reduce(0) { $0 + count("\(directory)/\($1)/\(name)") }
   }
 
   static func count(_ path: String) -> Int {

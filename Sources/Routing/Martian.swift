@@ -19,7 +19,7 @@ public enum Martian {
   /// A source that must not be forwarded from: unspecified, loopback, multicast, IPv4-mapped and -compatible, and
   /// link-local (RFC 4291 2.5.6).
   @inlinable @inline(__always) public static func isSource(v6High high: UInt64, low: UInt64) -> Bool {
-    isReserved(high, low) || high >> 56 == 0xff || high >> 54 == 0x3fa
+    isReserved(high, low) || isMulticast(v6High: high) || isLinkLocal(v6High: high)
   }
 
   /// A destination that must not be forwarded to: as for sources.
@@ -57,8 +57,9 @@ public enum Martian {
   @inlinable @inline(__always) public static func isMulticast(v4 address: UInt32) -> Bool { address >> 28 == 0xe }
   @inlinable @inline(__always) public static func isMulticast(v6High high: UInt64) -> Bool { high >> 56 == 0xff }
   /// fe80::/10.
+  @inlinable @inline(__always) public static func isLinkLocal(v6High high: UInt64) -> Bool { high >> 54 == 0x3fa }
   @inlinable @inline(__always) public static func isLinkLocal(_ address: IPv6Address) -> Bool {
-    address.high >> 54 == 0x3fa
+    isLinkLocal(v6High: address.high)
   }
 
   /// ::/96, which holds ::, ::1 and the IPv4-compatible addresses, and ::ffff:0:0/96, the IPv4-mapped ones.

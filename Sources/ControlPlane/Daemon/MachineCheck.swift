@@ -45,8 +45,8 @@ struct MachineCheck {
   // MARK: Rights
 
   private func rights() -> [String] {
-    let needed = neededCapabilities()
-    let lacking = Capability.allCases.filter { needed.contains($0) && !Capability.effective(files).contains($0) }
+    let missing = neededCapabilities().subtracting(Capability.effective(files))
+    let lacking = Capability.allCases.filter(missing.contains)
     var complaints = lacking.map { "\($0.name) is missing, for \($0.purpose); run as root, or see gwd.service" }
     for device in ports {
       if case .pci(let address) = device, let complaint = groupDevice(address) { complaints.append(complaint) }

@@ -1,10 +1,5 @@
-import CDPDK
 import CLayout
-import DPDK
-import Engines
 import IPsec
-import Routing
-import Wire
 
 /// Adds up what neighbours of one SA did, so that its counters are touched once.
 struct SACount {

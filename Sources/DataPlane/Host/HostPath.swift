@@ -136,7 +136,7 @@ public final class HostPath: @unchecked Sendable {
       // However busy it is: what waits holds places that others need.
       let now = Self.seconds()
       if now >= expiry {
-        expire()
+        expire(now: now)
         expiry = now + 0.05
       }
       idle = work > 0 ? 0 : idle + 1
@@ -275,13 +275,13 @@ public final class HostPath: @unchecked Sendable {
     return ready.count
   }
 
-  private func expire() {
-    for mbuf in queue.expired(now: Self.seconds()) {
+  private func expire(now: Double) {
+    for mbuf in queue.expired(now: now) {
       // A worker tells the sender, as it has the rate limit and the routes.
       mbuf.note.pointee.kind = .failed
       give(mbuf, toWorker: workerOfPort[Int(mbuf.note.pointee.port)])
     }
-    for mbuf in saQueue.expired(now: Self.seconds()) {
+    for mbuf in saQueue.expired(now: now) {
       cdpdk_free(mbuf)
       count1(.saWaitTimeout)
     }

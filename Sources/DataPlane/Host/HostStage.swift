@@ -35,7 +35,7 @@ enum HostStage {
   /// To a group, to all, to a link-local address (RFC 4007 9), or neighbour discovery.
   private static func isOfLink(_ w: WorkerPointer, _ packet: PacketPointer) -> Bool {
     let flow = Flow(packet)
-    let isLinkLocal = flow.isIPv6 && flow.key.destination_high >> 54 == 0x3fa
+    let isLinkLocal = flow.isIPv6 && Martian.isLinkLocal(v6High: flow.key.destination_high)
     return isLinkLocal || w.adjacency(of: packet).pointee.kind != .local || PolicyExemptions.isDiscovery(flow)
   }
 

@@ -75,7 +75,7 @@ enum PolicyExemptions {
     let key = flow.key
     guard flow.origin == .host, isDiscovery(flow), isFromNeighbor(packet) else { return false }
     // fe80::/10, whose route leads to the host.
-    if key.destination_high >> 54 == 0x3fa { return true }
+    if Martian.isLinkLocal(v6High: key.destination_high) { return true }
     switch adjacency.pointee.kind {
     case .multicast: return isLinkGroup(key)
     case .glean: return true

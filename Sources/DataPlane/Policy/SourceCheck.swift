@@ -71,7 +71,9 @@ extension SourceCheck {
 
   /// Neither forwarded nor routed: on the link of the port by what it is (RFC 4291 2.5.6). The route for fe80::/10 leads to
   /// the host.
-  private static func isLinkLocal(_ flow: Flow) -> Bool { flow.isIPv6 && flow.key.source_high >> 54 == 0x3fa }
+  private static func isLinkLocal(_ flow: Flow) -> Bool {
+    flow.isIPv6 && Martian.isLinkLocal(v6High: flow.key.source_high)
+  }
 }
 
 extension UnsafeMutablePointer where Pointee == Worker {
